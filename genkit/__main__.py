@@ -1,0 +1,5 @@
+"""`python -m genkit`."""
+
+from genkit.cli import main
+
+main()

@@ -1,0 +1,129 @@
+"""Checkpoints: safetensors and JSON, with a manifest of hashes, written so that a kill loses nothing.
+
+A checkpoint counts once its folder `step-0000123` stands with a manifest that its files agree with. It is
+written beside its place, every file and folder synced, the manifest last, then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from genkit.errors import CheckpointError
+
+FORMAT = 1
+
+
+def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int = 2) -> Path:
+    """Write the checkpoint of step k, verify it, and only then prune to the newest `keep`.
+
+    Raises:
+        CheckpointError: The disk is full, or the files read back differ; older ones are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final, partial = folder / f"step-{k:07d}", folder / f".tmp-{k:07d}-{os.getpid()}"
+    try:
+        partial.mkdir()
+        own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+        save_file(own, partial / "state.safetensors")
+        (partial / "state.json").write_text(json.dumps(numbers))
+        files = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(partial.iterdir())}
+        manifest = {"format": FORMAT, "k": k, "torch": torch.__version__, "files": files}
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        if final.exists():
+            _discard(final)
+        partial.rename(final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(final, f"cannot be written ({' '.join(str(error).split())})",
+                              "free space; the run continues from the checkpoint before") from error
+    if fault := broken(final):
+        raise CheckpointError(final, f"reads back wrong: {fault}", "check the disk")
+    for old in _all(folder)[:-keep]:
+        _discard(old)
+    return final
+
+
+def latest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that its manifest vouches for, and a line about each that was passed over."""
+    passed = []
+    for path in reversed(_all(folder)):
+        fault = broken(path)
+        if not fault:
+            return path, passed
+        passed.append(f"{path.name} is passed over: {fault}")
+    return None, passed
+
+
+def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A checkpoint's tensors and numbers, after checking them against its manifest.
+
+    Raises:
+        CheckpointError: It is incomplete or damaged.
+    """
+    if fault := broken(path):
+        raise CheckpointError(path, fault, "use another checkpoint")
+    return load_file(path / "state.safetensors", device), json.loads((path / "state.json").read_text())
+
+
+def broken(path: Path) -> str:
+    """Why a checkpoint does not count; empty if it does."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        for name, said in manifest["files"].items():
+            file = path / name
+            if file.stat().st_size != said["bytes"]:
+                return f"{name} has {file.stat().st_size} bytes instead of {said['bytes']}"
+            if _sha256(file) != said["sha256"]:
+                return f"{name} is damaged (its SHA-256 differs)"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (json.JSONDecodeError, KeyError, OSError) as error:
+        return f"manifest.json cannot be read ({type(error).__name__})"
+    return ""
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written; call it while holding the run's lock."""
+    for leftover in [*folder.glob(".tmp-*"), *folder.glob(".trash-*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def step_of(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.glob("step-*") if p.name[5:].isdigit()), key=step_of)
+
+
+def _discard(path: Path) -> None:
+    trash = path.with_name(f".trash-{path.name}-{os.getpid()}")
+    path.rename(trash)  # a half-removed folder is never a candidate
+    shutil.rmtree(trash)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""The command line: a thin dispatcher in front of typer, so that `--help` and `--version` start at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+from genkit.errors import GenkitError
+
+# Command -> (module, one line). A module has `app`, a typer app; these lines are its help as well.
+COMMANDS = {
+    "run": ("genkit.cli.run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
+    "ablate": ("genkit.cli.ablate", "Run a recipe again with components swapped, and compare."),
+    "sample": ("genkit.cli.sample", "Draw samples of a run."),
+    "evaluate": ("genkit.cli.evaluate", "Evaluate a run, as its recipe says or otherwise."),
+    "report": ("genkit.cli.report", "Write the report of a run again."),
+    "runs": ("genkit.cli.runs", "What has been run."),
+    "recipe": ("genkit.cli.recipe", "Check, show, list and copy recipes."),
+    "components": ("genkit.cli.components", "What recipes can be made of."),
+    "plugins": ("genkit.cli.plugins", "What is installed, and whether it works."),
+    "data": ("genkit.cli.data", "Look at data sets."),
+}
+OPTIONS = {
+    "--plugins A,B": "Load only these plugins.",
+    "--without A,B": "Leave these plugins out.",
+    "--debug": "Show the traceback of an error.",
+    "--install-completion": "Install completion for the current shell.",
+    "--show-completion": "Print completion for the current shell.",
+    "--version": "Print the version.",
+    "--help": "Show this.",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code; a user's error is one line on stderr."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGINT, _interrupted)
+    try:
+        argv = _globals(argv)
+        if not argv or argv[0] in ("--help", "-h"):
+            print(_help())
+        elif argv[0] == "--version":
+            import genkit
+
+            print(f"genkit {genkit.__version__}")
+        else:
+            _dispatch(argv)
+    except GenkitError as error:
+        if os.environ.get("GENKIT_DEBUG"):
+            raise
+        print(f"genkit: {error}".replace("\n", "\ngenkit: "), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to say
+
+
+def _interrupted(number: int, frame: Any) -> None:
+    raise SystemExit(130)
+
+
+def _globals(argv: list[str]) -> list[str]:
+    """Take the options that stand before or behind any command."""
+    chosen: dict[str, str] = {}
+    rest = []
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--plugins", "--without"):
+            chosen[name] = value if equals else next(words, "")
+        elif word == "--debug":
+            os.environ["GENKIT_DEBUG"] = "1"
+        else:
+            rest.append(word)
+    if chosen:
+        from genkit import plugins
+
+        plugins.choose(chosen.get("--plugins"), chosen.get("--without"))
+    return rest
+
+
+def _plugin_commands() -> dict[str, tuple[str, str]]:
+    from genkit import plugins
+
+    return {
+        name: (lazy.target, lazy.summary)
+        for _, offer in plugins.installed().calls("genkit_commands")
+        for name, lazy in offer.items()
+        if name not in COMMANDS
+    }
+
+
+def _help() -> str:
+    commands = {name: text for name, (_, text) in {**COMMANDS, **_plugin_commands()}.items()}
+    width = max(map(len, [*commands, *OPTIONS])) + 2
+    lines = ["Usage: genkit COMMAND [ARGS]...", "", "Train few-step generative models from small recipes.", ""]
+    lines += ["Commands:", *(f"  {name:<{width}}{text}" for name, text in commands.items()), ""]
+    lines += ["Options:", *(f"  {name:<{width}}{text}" for name, text in OPTIONS.items())]
+    return "\n".join([*lines, "", "`genkit COMMAND --help` tells more."])
+
+
+def _dispatch(argv: list[str]) -> None:
+    """Hand over to typer, with the one command's module loaded, or all of them for completion."""
+    completing = argv[0].endswith("-completion") or "_GENKIT_COMPLETE" in os.environ
+    known = COMMANDS if argv[0] in COMMANDS else {**COMMANDS, **_plugin_commands()}
+    if not completing and argv[0] not in known:
+        import difflib
+
+        close = difflib.get_close_matches(argv[0], known, n=1)
+        what = "option" if argv[0].startswith("-") else "command"
+        from genkit.errors import RecipeError
+
+        raise RecipeError("genkit", f"no {what} {argv[0]!r}", f"did you mean {close[0]!r}?" if close else "see genkit --help")
+    app(known if completing else {argv[0]: known[argv[0]]}, completing)(argv, prog_name="genkit")
+
+
+def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
+    """A typer app of these commands."""
+    import typer
+
+    whole = typer.Typer(
+        name="genkit", add_completion=completing, rich_markup_mode=None, pretty_exceptions_enable=False,
+        no_args_is_help=True,
+    )
+    whole.callback()(lambda: None)
+    for name, (target, text) in commands.items():
+        module, _, attribute = target.partition(":")
+        whole.add_typer(getattr(importlib.import_module(module), attribute or "app"), name=name, help=text)
+    return whole

@@ -1,0 +1,84 @@
+"""`genkit components`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from genkit.cli import show
+from genkit.cli.run import Json
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.callback()
+def _components() -> None:
+    """What recipes can be made of."""
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
+    json: Json = False,
+) -> None:
+    """Components by kind; none is imported."""
+    from genkit import registry
+    from genkit.errors import RecipeError
+    from genkit.kinds import names
+
+    if kind and kind not in registry.kinds():
+        raise RecipeError("kind", f"no kind {kind!r}", f"kinds: {names(registry.kinds())}")
+    found = [(k, name, info) for (k, name), info in registry.components().items() if kind in (None, k)]
+    if json:
+        show.as_json([{"use": name, **info._asdict()} for _, name, info in found])
+    else:
+        show.table([["kind", "name", "what", "from"], *([k, n, i.summary, i.distribution] for k, n, i in found)])
+
+
+@app.command("show")
+def show_(
+    name: Annotated[str, typer.Argument(help="A name, or kind/name where several kinds have it.")],
+) -> None:
+    """A component's text, and a table to paste into a recipe."""
+    import inspect
+
+    from genkit import registry
+    from genkit.errors import RecipeError
+
+    kind, _, bare = name.rpartition("/")
+    found = [i for (k, n), i in registry.components().items() if n in (bare, name) and kind in ("", k, i.distribution)]
+    if not found:
+        close = sorted({n for _, n in registry.components()})
+        import difflib
+
+        near = difflib.get_close_matches(bare, close, n=2)
+        raise RecipeError("component", f"no component named {name!r}",
+                          f"did you mean {' or '.join(near)}?" if near else "`genkit components list` shows all")
+    for info in found:
+        print(f"{info.kind} {info.name}   ({info.qualified} {info.version})\n")
+        print(inspect.getdoc(registry.load(info)) or "", "\n")
+        print(_paste(info))
+
+
+def _paste(info: object) -> str:
+    from genkit import registry
+
+    lines = [f"[{info.kind}]", f'use = "{info.name}"']  # type: ignore[attr-defined]
+    for name, (kind, default, text) in registry.describe(info).items():  # type: ignore[arg-type]
+        lines.append(f"{_setting(name, kind, default)}    # {text}".rstrip(" #"))
+    return "\n".join(lines) + "\n"
+
+
+def _setting(name: str, kind: object, default: object) -> str:
+    import attrs
+    import tomli_w
+
+    if str(kind).startswith("slot"):
+        return f'{name} = "{default}"' if default else f"# {name} = ...  ({kind}, needed)"
+    if default is attrs.NOTHING:
+        return f"# {name} = ...  (needed)"
+    if default is None or isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return f"# {name} = ..."
+    value = list(default) if isinstance(default, tuple) else default
+    return tomli_w.dumps({name: value}).strip().replace("\n", " ")

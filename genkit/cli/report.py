@@ -1,0 +1,20 @@
+"""`genkit report`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def report(
+    run: Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")] = "latest",
+) -> None:
+    """Write the report of a run again."""
+    from genkit import record
+    from genkit import report as page
+
+    print(page.write(record.find(run)))

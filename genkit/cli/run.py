@@ -1,0 +1,90 @@
+"""`genkit run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genkit.cli import show
+
+app = typer.Typer(rich_markup_mode=None)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps (untested).")]
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of an installed recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
+    swap: Annotated[list[str] | None, typer.Option(help="slot=component, replacing its table.")] = None,
+    device: Device = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder itself.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; the old folder is renamed.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Repeat in a folder of its own.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a recipe, evaluate it and write its report; or go on where it stopped."""
+    from genkit import experiment
+    from genkit.recipe import load_recipe
+
+    checked = load_recipe(recipe, overrides or [], swap or [])
+    for notice in checked.notices:
+        show.say(f"note: {notice}")
+    if device == "mps":
+        show.say("note: mps is untested")
+    if dry_run:
+        described = describe(experiment.plan(checked, out, device))
+        show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
+        return
+    with show.progress() as watch:
+        result = experiment.run(checked, out, device=device, fresh=fresh, again=again, watch=watch)
+    present(result, json)
+
+
+def describe(planned: object) -> dict[str, object]:
+    """What a run would be, and how far it is."""
+    from genkit import checkpoint
+    from genkit.experiment import Plan
+
+    assert isinstance(planned, Plan)
+    newest, _ = checkpoint.latest(planned.folder / "checkpoints")
+    recipe, done = planned.recipe, checkpoint.step_of(newest) if newest else 0
+    curriculum = getattr(recipe.objective, "curriculum", None)
+    stages = sorted({curriculum(k, recipe.train.steps) for k in range(recipe.train.steps)}) if curriculum else []
+    shown = stages if len(stages) <= 12 else [*stages[:3], "...", *stages[-3:]]
+    return {
+        "recipe": recipe.name,
+        "id": planned.id,
+        "folder": str(planned.folder),
+        "data": f"{len(planned.data)} samples of {planned.data.spec.shape}, {planned.data.identity}",
+        "parameters": sum(p.numel() for p in planned.program().student.parameters()),
+        "steps": f"{done} of {recipe.train.steps} done, {recipe.train.batch_size} samples each",
+        **({"grid points": ", ".join(map(str, shown))} if stages else {}),
+        "device": planned.context.device,
+    }
+
+
+def present(result: object, json: bool) -> None:
+    """The figures and the paths of a run that is done."""
+    from genkit import report
+    from genkit.experiment import RunResult
+
+    assert isinstance(result, RunResult)
+    pictures = sorted(str(p) for p in (result.folder / "samples").glob("final-*.png"))
+    page = result.folder / "report.html"
+    if json:
+        show.as_json({"folder": str(result.folder), "id": result.id, "figures": result.figures,
+                      "evaluation": result.evaluation, "samples": pictures, "report": str(page)})
+        return
+    for notice in result.notices:
+        show.say(f"note: {notice}")
+    if result.evaluation.get("steps"):
+        show.table(report.figures_table(result.evaluation))
+        print()
+    for path in pictures:
+        print(f"samples  {path}")
+    print(f"report   {page}")

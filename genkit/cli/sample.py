@@ -1,0 +1,62 @@
+"""`genkit sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genkit.cli.run import Device
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def sample(
+    run: Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")],
+    steps: Annotated[str, typer.Option(help="Sampling steps, or levels after the first: 2 or 0.8 or 1.5,0.5")] = "1",
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Sample i depends on (seed, i) alone.")] = 0,
+    label: Annotated[int | None, typer.Option(help="One class for all.")] = None,
+    weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    out: Annotated[Path | None, typer.Option(help="grid.png, samples.h5, or a folder of PNGs.")] = None,
+    device: Device = None,
+) -> None:
+    """Draw samples of a run."""
+    from genkit import experiment, sampling
+
+    folder = experiment.reopen(run)[0]
+    denoiser = experiment.load(folder, weights, device)
+    levels = _steps(steps)
+    x0 = sampling.sample(denoiser, count, levels, seed, label)
+    out = out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}.png"
+    write(out, x0, {"run": folder.name, "steps": steps, "seed": seed, "weights": weights,
+                    "label": "all" if label is None else label})
+    print(out)
+
+
+def _steps(text: str) -> int | list[float]:
+    from genkit.errors import RecipeError
+
+    try:
+        return int(text) if text.isdigit() else [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise RecipeError("--steps", f"{text!r} is neither a number nor levels", "for instance 2, or 0.821") from error
+
+
+def write(out: Path, x0: object, attributes: dict[str, object]) -> None:
+    """Samples as a picture, an HDF5 file (float32 and uint8) or a folder of PNGs, by the name of `out`."""
+    from genkit import pictures, store
+    from genkit.data import quantise
+
+    images = quantise(x0)  # type: ignore[arg-type]
+    if out.suffix == ".png":
+        image = pictures.picture(images)
+        pictures.write(out, image, max(1, 512 // max(image.shape[1:])))
+    elif out.suffix in (".h5", ".hdf5"):
+        arrays = {"train/images": images.cpu().numpy(), "train/x0": x0.cpu().numpy()}  # type: ignore[attr-defined]
+        store.write(out, arrays, attributes)
+    else:
+        for i, one in enumerate(images):
+            pictures.write(out / f"{i:06d}.png", one)

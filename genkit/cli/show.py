@@ -1,0 +1,125 @@
+"""Tables and progress for people: rich on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def table(rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """A header and rows, on stdout."""
+    if not sys.stdout.isatty():
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for i, name in enumerate(rows[0]):
+        drawn.add_column(name, justify="left" if i == 0 else "default", overflow="fold")
+    for row in rows[1:]:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+def as_json(value: Any) -> None:
+    """One document on stdout."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A watcher of a run's events: one live line on a terminal, a plain line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Plain()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as live:
+        yield _Live(live)
+
+
+class _Estimate:
+    """The time left: steps at the present rate, and evaluations, a network call each a quarter of a step's."""
+
+    def __init__(self) -> None:
+        self.steps, self.batch, self.calls = 0, 1, 0
+
+    def start(self, event: dict[str, Any]) -> None:
+        self.steps, self.batch = event["steps"], event["batch_size"]
+        self.calls = event.get("sampling_calls", 0)
+
+    def left(self, k: int, rate: float) -> str:
+        seconds = ((self.steps - k) * self.batch + self.calls / 4) / rate if rate else 0
+        return clock(seconds)
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss."""
+    minutes, s = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}"
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
+class _Plain:
+    def __init__(self, every: float = 5.0) -> None:
+        self.every, self.last, self.estimate = every, -1e9, _Estimate()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind in ("start", "resume"):
+            self.estimate.start(event)
+            say(f"{kind} at step {event['k']} of {event['steps']}")
+        elif kind == "notice":
+            say(f"note: {event['text']}")
+        elif kind == "evaluated":
+            say(f"evaluated at step {event['k']}: {_figures(event['figures'])}")
+        elif kind in ("step", "sampling") and time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            say(line(event, self.estimate))
+
+
+def line(event: dict[str, Any], estimate: _Estimate) -> str:
+    """A step, or a sampling's progress, in words."""
+    if event["event"] == "sampling":
+        return f"sampling {event['done']}/{event['total']}"
+    rate = event["images_per_sec"]
+    return (f"step {event['k']}/{estimate.steps}  {_figures(event['figures'])}  {rate:.0f} images/s  "
+            f"{estimate.left(event['k'], rate)} left")
+
+
+class _Live:
+    def __init__(self, live: Any) -> None:
+        self.live, self.estimate = live, _Estimate()
+        self.task = live.add_task("starting", total=None, text="")
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind in ("start", "resume"):
+            self.estimate.start(event)
+            self.live.update(self.task, description="training", total=event["steps"], completed=event["k"])
+        elif kind == "step":
+            self.live.update(self.task, description="training", total=self.estimate.steps, completed=event["k"],
+                             text=line(event, self.estimate))
+        elif kind == "sampling":
+            self.live.update(self.task, description="sampling", total=event["total"], completed=event["done"],
+                             text=line(event, self.estimate))
+        elif kind == "notice":
+            self.live.console.print(f"note: {event['text']}", markup=False)

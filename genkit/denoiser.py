@@ -1,0 +1,97 @@
+"""A network with its scalings (`Denoiser`), and what an objective trains (`Program`)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genkit.keys import Key
+from genkit.levels import expand
+
+
+class Scalings(NamedTuple):
+    """The four coefficients of a parameterization, (B,) each; c_noise may be (B, K)."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+class Denoiser(nn.Module):
+    """D(x, sigma) = c_skip x + c_out F(c_in x, c_noise), at float32 or better.
+
+    `network` stays the bare module; `compile` puts a compiled callable beside it, which the
+    student's and the teacher's pass share (compiled and eager dropout differ under one seed).
+
+    Attributes:
+        spec: The shape of its samples, where it shall be sampled.
+        sampler: How it is sampled: `genkit.kinds.Sampler`.
+    """
+
+    def __init__(
+        self, network: nn.Module, parameterization: Callable[..., Scalings], spec: Any = None, sampler: Any = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.parameterization = parameterization
+        self.spec, self.sampler = spec, sampler
+        self._call: Callable[..., Tensor] = network.__call__
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the network; its parameters and their names stay as they are."""
+        self._call = torch.compile(self.network, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Denoiser:
+        return Denoiser(copy.deepcopy(self.network, memo), self.parameterization, self.spec, self.sampler)
+
+    def forward(
+        self, x: Tensor, sigma: Tensor, cond: Mapping[str, Tensor] | None = None, to: Tensor | None = None
+    ) -> Tensor:
+        """Clean data as the model sees them.
+
+        Args:
+            x: Noisy data (B, C, H, W).
+            sigma: Their levels (B,).
+            cond: Conditioning tensors, first axis B.
+            to: Target levels (B,), for models of two times.
+        """
+        scalings = self.parameterization(sigma, to)
+        c_skip, c_out, c_in = (expand(c, x) for c in scalings[:3])
+        out = self._call(c_in * x, scalings.c_noise, cond or {})
+        return c_skip * x + c_out * out.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class Loss(NamedTuple):
+    """One value per sample, (B,), and figures: device scalars by name, for people to look at."""
+
+    values: Tensor
+    figures: dict[str, Tensor | float] = {}
+
+
+class Program(nn.Module):
+    """What an objective trains: the student and whatever else has state.
+
+    Its `state_dict` is the checkpoint. A program with several parameter groups is trained in that
+    many phases a step, one after the other, each with an optimizer of its own and `key.phase` set.
+
+    Attributes:
+        student: The denoiser that is averaged, sampled and evaluated.
+    """
+
+    student: Denoiser
+
+    def forward(self, batch: Any, k: int, key: Key) -> Loss:
+        """The loss of step k on a batch, with all its draws from `key`."""
+        raise TypeError(f"{type(self).__name__} defines no forward(batch, k, key)")
+
+    def groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
+        """Named parameters by phase; one group of all that need a gradient, unless overridden."""
+        return {"student": [(n, p) for n, p in self.named_parameters() if p.requires_grad]}
+
+    def after_step(self, k: int) -> None:
+        """Called when step k has changed the weights."""

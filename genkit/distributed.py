@@ -1,0 +1,83 @@
+"""Several processes as one: plain torch.distributed, and gradients averaged by hand.
+
+Gradients are averaged after the last micro-batch's backward pass, in one flat buffer per dtype, rather
+than by a DDP wrapper: it serves every program alike (alternating optimizers, Jacobian-vector products,
+weights without a gradient in this step), and costs one all-reduce that is short beside a step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def start(device: str) -> str:
+    """Join the group that torchrun describes in the environment, if it does; this process's device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return device
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=30))
+    return device
+
+
+def average(tensors: Iterable[Tensor | None]) -> None:
+    """Replace each tensor by its mean over all processes. A `None` must be `None` everywhere."""
+    if world() == 1:
+        return
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor is not None:
+            by_dtype.setdefault(tensor.dtype, []).append(tensor)
+    for group in by_dtype.values():
+        flat = _flatten_dense_tensors(group) / world()
+        dist.all_reduce(flat)
+        for tensor, mean in zip(group, _unflatten_dense_tensors(flat, group), strict=True):
+            tensor.copy_(mean)
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set on any process."""
+    if world() == 1:
+        return flag
+    found = torch.tensor(float(flag), device=_device())
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return bool(found.item())
+
+
+def least(value: float) -> float:
+    """The smallest of the processes' values."""
+    if world() == 1:
+        return value
+    found = torch.tensor(value, dtype=torch.float64, device=_device())
+    dist.all_reduce(found, dist.ReduceOp.MIN)
+    return found.item()
+
+
+def gather(thing: Any) -> list[Any]:
+    """Every process's thing, in order of rank."""
+    if world() == 1:
+        return [thing]
+    things: list[Any] = [None] * world()
+    dist.all_gather_object(things, thing)
+    return things
+
+
+def _device() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -1,0 +1,72 @@
+"""What can go wrong for a user, each with a place, a cause, a remedy and an exit code."""
+
+
+class GenkitError(Exception):
+    """A user's error: `where: what; hint`, on one line and without a traceback.
+
+    Attributes:
+        exit_code: What the command line leaves with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, where: object, what: str, hint: str = "") -> None:
+        self.where, self.what, self.hint = str(where), what, hint
+        line = f"{where}: {what}; {hint}" if hint else f"{where}: {what}"
+        super().__init__(line.replace("\n", " "))
+
+
+class Diverged(GenkitError):
+    """The loss stopped being a finite number."""
+
+
+class RecipeError(GenkitError):
+    """A recipe, or something else that was typed, is wrong; all problems at once, a line each."""
+
+    exit_code = 2
+
+    def __init__(self, where: object, what: str, hint: str = "") -> None:
+        super().__init__(where, what, hint)
+        self.problems: list[str] = [str(self)]
+
+    @classmethod
+    def of(cls, problems: list[str]) -> "RecipeError":
+        error = cls("recipe", problems[0])
+        error.problems = problems
+        return error
+
+    def __str__(self) -> str:
+        problems = getattr(self, "problems", None)
+        return "\n".join(problems) if problems else super().__str__()
+
+
+class PluginError(GenkitError):
+    """A plugin or a dependency is missing, broken, or made for another API."""
+
+    exit_code = 3
+
+
+class DataError(GenkitError):
+    """Data cannot be read, or are not what they should be."""
+
+    exit_code = 4
+
+
+class CheckpointError(GenkitError):
+    """A checkpoint or run folder cannot be used."""
+
+    exit_code = 4
+
+
+class HardwareError(GenkitError):
+    """A device is missing or does not suffice."""
+
+    exit_code = 4
+
+
+class Stopped(GenkitError):
+    """A signal ended the run after a checkpoint: 75 preempted, 130 interrupted."""
+
+    def __init__(self, where: object, what: str, hint: str, exit_code: int) -> None:
+        super().__init__(where, what, hint)
+        self.exit_code = exit_code

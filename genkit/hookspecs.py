@@ -1,0 +1,108 @@
+"""The whole extension contract: what a plugin may offer, on one screen.
+
+A plugin is a distribution with one entry point in group `genkit`, which names a module that imports
+neither torch nor its own components:
+
+    from genkit.hookspecs import hookimpl, lazy
+
+    GENKIT_API = 1
+
+    @hookimpl
+    def genkit_loss():
+        return {"cauchy": lazy("genkit_cauchy.losses:Cauchy", "Cauchy loss log(1 + |x - y|^2 / c^2).")}
+
+A component hook returns {name: lazy("package.module:Class", summary)}; the summary is the first line
+of the class's docstring. What a component of a kind is and does stands in `genkit.kinds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genkit.keys import Key
+
+API = 1
+hookspec = pluggy.HookspecMarker("genkit")
+hookimpl = pluggy.HookimplMarker("genkit")
+
+
+class Lazy(NamedTuple):
+    """Where something is, `package.module:name`, and one line about it; imported when used."""
+
+    target: str
+    summary: str
+
+
+lazy = Lazy
+Offer = Mapping[str, Lazy]
+
+
+# One hook per kind of component.
+@hookspec
+def genkit_dataset() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_network() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_parameterization() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_curriculum() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_noise() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_loss() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_weighting() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_path() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_teacher() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_objective() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_optimizer() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_ema() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_sampler() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_features() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_metric() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_tracker() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
+def genkit_launcher() -> Offer: ...  # type: ignore[empty-body]
+
+
+# Everything else that a plugin can bring.
+@hookspec
+def genkit_components() -> Mapping[str, Offer]:  # type: ignore[empty-body]
+    """Components of kinds that plugins added, by kind."""
+@hookspec
+def genkit_kinds() -> Offer:  # type: ignore[empty-body]
+    """New kinds, as `genkit.kinds.Kind` objects; their components come by `genkit_components`."""
+@hookspec
+def genkit_recipes() -> str:  # type: ignore[empty-body]
+    """The package whose *.toml files are recipes."""
+@hookspec
+def genkit_commands() -> Offer:  # type: ignore[empty-body]
+    """Commands: typer apps (`genkit NAME ...`)."""
+
+
+# A run's life. These get the key of the step and may not touch the default generator.
+@hookspec
+def genkit_run_start(folder: Path, recipe: Any, key: Key) -> None: ...
+@hookspec
+def genkit_step_end(state: Any, figures: Mapping[str, Any], key: Key) -> None: ...
+@hookspec
+def genkit_evaluated(folder: Path, figures: Mapping[str, Any], key: Key) -> None: ...
+@hookspec
+def genkit_checkpoint_saved(folder: Path, checkpoint: Path, key: Key) -> None: ...
+@hookspec
+def genkit_run_end(folder: Path, outcome: str, key: Key) -> None: ...

@@ -1,0 +1,338 @@
+"""The contracts: what a component of each kind is. API 1.
+
+A *component* is a frozen, keyword-only attrs class: its fields (`setting`, `slot`, `source`) are the
+keys of its table in a recipe, the first line of its docstring is its summary. Components of most kinds
+`build(context)` the thing that works; the few in whose row of `KINDS` `builds` is false are that thing
+themselves. `genkit.build(component, context)` serves both. An optional class attribute `revision`
+(1 if absent) is raised when the results of a component or one of its defaults change.
+
+Shapes: B samples of `(C, H, W)`; levels `(B,)` are standard deviations of the noise in data units;
+r < t are neighbours on the grid: the teacher sees r, the student t, with the same x0 and eps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import attrs
+
+from genkit.levels import Levels
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from genkit.denoiser import Denoiser, Program, Scalings
+    from genkit.keys import Key
+
+# ---- fields of a component ---------------------------------------------------------------------
+
+
+def setting(
+    default: Any = attrs.NOTHING, help: str = "", *, check: Any = None, identity: bool = True, key: str = ""
+) -> Any:
+    """A field that a recipe may set; without a default it must.
+
+    Args:
+        default: Its value where the recipe is silent.
+        help: One line: meaning, unit, source.
+        check: An attrs validator, such as `attrs.validators.gt(0)`.
+        identity: Whether it can change trained weights, and so belongs to a run's id.
+        key: Its name in a recipe, where Python forbids it.
+    """
+    return attrs.field(
+        default=default, validator=check, metadata={"help": help, "identity": identity, "key": key}
+    )
+
+
+def slot(kind: str, default: str | None = None, help: str = "", *, identity: bool = True) -> Any:
+    """A field that holds a component of `kind`: in a recipe, the nested table of its name.
+
+    Args:
+        kind: A key of `KINDS`.
+        default: The component that a recipe gets when it names none; `None` makes it required.
+    """
+    metadata = {"slot": kind, "use": default, "help": help, "identity": identity}
+    return attrs.field(metadata=metadata)
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """A trained model, as a recipe names it; `context.load(source)` gives the denoiser."""
+
+    origin: str = setting("", "RUN, weights file, or recipe:NAME for the finished run of a recipe", key="from")
+    weights: str = setting("ema", "ema or raw", check=attrs.validators.in_(("ema", "raw")))
+
+
+def source(help: str = "") -> Any:
+    """A field that holds a `Source`: in a recipe, `[path.model] from = "recipe:edm_digits"`."""
+    return attrs.field(factory=Source, metadata={"source": True, "help": help, "identity": True})
+
+
+# ---- what components are told ------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Spec:
+    """What samples are: shape, number of classes (0: unconditional), dtype, scale, symmetry.
+
+    Attributes:
+        dtype: "uint8" (scaled to [-1, 1] and flipped by the core) or "float32" (used as it is).
+        sigma_data: Standard deviation of the data; 0.5 for images in [-1, 1].
+        flip: Whether a mirrored sample is as good as the sample.
+    """
+
+    channels: int
+    height: int
+    width: int
+    classes: int = 0
+    dtype: str = "uint8"
+    sigma_data: float = 0.5
+    flip: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.height, self.width
+
+    @property
+    def size(self) -> int:
+        """Numbers per sample, d."""
+        return self.channels * self.height * self.width
+
+
+def _no_models(source: Source) -> Denoiser:
+    raise ValueError(f"model {source.origin!r}: no runs are at hand here")
+
+
+@attrs.frozen(kw_only=True)
+class Setup:
+    """What a data set is told."""
+
+    device: str = "cpu"
+    seed: int = 0
+    levels: Levels = attrs.field(factory=Levels)
+    cache_dir: Path | None = None
+    folder: Path | None = None  # relative paths of the recipe start here
+
+
+@attrs.frozen(kw_only=True)
+class Context(Setup):
+    """What every other component is told."""
+
+    spec: Spec
+    data: str = ""  # identity of the data set's content
+    total_steps: int = 1  # planned length of the training, for what changes over it
+    student: Denoiser | None = None
+    load: Callable[[Source], Denoiser] = _no_models
+
+
+class Batch(NamedTuple):
+    """Samples and their conditioning, first axis B. `cond["label"]` is int64; `classes` is "none"."""
+
+    x: Tensor
+    cond: dict[str, Tensor]
+
+    def rows(self, start: int, stop: int) -> Batch:
+        return Batch(self.x[start:stop], {name: c[start:stop] for name, c in self.cond.items()})
+
+
+class At(NamedTuple):
+    """Where on the way a loss is asked: levels t, r (B,), step k, grid points n."""
+
+    t: Tensor
+    r: Tensor
+    k: int
+    n: int
+
+
+class Sampled(NamedTuple):
+    """What a metric is fed: uint8 images, their features, their conditioning."""
+
+    images: Tensor
+    features: dict[str, Tensor]
+    cond: dict[str, Tensor]
+
+
+# ---- the contracts -----------------------------------------------------------------------------
+
+
+class Data(Protocol):
+    """Built by a `dataset` component from a `Setup`; a sequence of samples.
+
+    `identity` hashes the content, whatever its path. `held_out` are samples never trained on, or None.
+    `genkit.data.Resident` and `genkit.data.Streamed` are ready-made.
+    """
+
+    spec: Spec
+    identity: str
+    held_out: Data | None
+
+    def __len__(self) -> int: ...
+    def batch(self, indices: Tensor, key: Key) -> Batch:
+        """Samples by index (int64, CPU), x in the spec's dtype, on the setup's device."""
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """Model space to images: uint8 (B, C, H, W)."""
+
+
+class Parameterization(Protocol):
+    """`(sigma, to=None)`: levels (B,) to scalings; float32 or better."""
+
+    def __call__(self, sigma: Tensor, to: Tensor | None = None) -> Scalings: ...
+
+
+class Noise(Protocol):
+    """A law of noise levels on (0, inf), in float64; the core discretises it (`levels.grid`)."""
+
+    def cdf(self, sigma: Tensor) -> Tensor: ...
+    def icdf(self, u: Tensor) -> Tensor: ...
+
+
+class LossFunction(Protocol):
+    """The metric d(x, y), one value per sample: (B, *), (B, *) -> (B,), float32 or better."""
+
+    def __call__(self, x: Tensor, y: Tensor, at: At | None = None) -> Tensor: ...
+
+
+class Weighting(Protocol):
+    """lambda(t, r), (B,). `gap` is t - r from float64 differences: prefer it to subtracting."""
+
+    def __call__(self, t: Tensor, r: Tensor | None = None, gap: Tensor | None = None) -> Tensor: ...
+
+
+class Path_(Protocol):
+    """How the pair is made: `x_r` from `x_t`, called without gradient."""
+
+    def __call__(
+        self, x_t: Tensor, t: Tensor, r: Tensor, x0: Tensor, eps: Tensor, cond: Mapping[str, Tensor]
+    ) -> Tensor: ...
+
+
+class Teacher(Protocol):
+    """Whose weights answer at r. No-grad and dropout seeds are the objective's business.
+
+    `init` returns the student itself, or another denoiser that the program then owns; `update` follows
+    each optimizer step, `intervals` = N(k) - 1.
+    """
+
+    def init(self, student: Denoiser) -> Denoiser: ...
+    def update(self, teacher: Denoiser, student: Denoiser, intervals: int) -> None: ...
+
+
+class Sampler(Protocol):
+    """`(denoiser, draw, cond, steps) -> x0`; `draw(j)` is the j-th unit normal of the batch.
+
+    `steps` is a number of steps, or the levels themselves as a descending sequence after the first.
+    """
+
+    def __call__(
+        self, denoiser: Denoiser, draw: Callable[[int], Tensor], cond: Mapping[str, Tensor],
+        steps: int | Sequence[float],
+    ) -> Tensor: ...
+    def nfe(self, steps: int | Sequence[float]) -> int:
+        """Network calls per sample."""
+
+
+class Accumulator(Protocol):
+    """Built by a `metric` component: fed real and generated samples, merged over ranks."""
+
+    def update(self, sampled: Sampled, real: bool | str) -> None:
+        """`real` is False for generated samples, True for training data, "held-out" for the rest."""
+
+    def merge(self, other: Accumulator) -> None: ...
+    def compute(self) -> dict[str, float]: ...
+
+
+# Components that are the thing itself.
+
+
+class Curriculum(Protocol):
+    """`(k, total_steps)` -> N(k), the number of grid points."""
+
+    def __call__(self, k: int, total_steps: int) -> int: ...
+
+
+class Optimizer(Protocol):
+    """Builds a torch optimizer for named parameters; `lr_scale` multiplies its rate at step k."""
+
+    def optimizer(self, params: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer: ...
+    def lr_scale(self, k: int, total_steps: int) -> float: ...
+
+
+class Ema(Protocol):
+    """beta of the running average at step k."""
+
+    def beta(self, k: int, batch_size: int) -> float: ...
+
+
+class Tracker(Protocol):
+    """Told what happens, on rank 0; one that fails is dropped, never the run."""
+
+    def open(self, folder: Path, recipe: Mapping[str, Any]) -> Any:
+        """A session with `scalars(k, figures)`, `images(k, name, picture)` and `close()`."""
+
+
+class Launcher(Protocol):
+    """Runs trials of a study elsewhere."""
+
+    def submit(self, trial: Any) -> Any: ...
+    def poll(self, handle: Any) -> str: ...
+    def cancel(self, handle: Any) -> None: ...
+
+
+@attrs.frozen
+class Kind:
+    """A row of the table of kinds.
+
+    Attributes:
+        builds: True where a component has `build(context)` (`build(setup)` for data sets), which
+            returns what `contract` describes; False where the component itself is that.
+        contract: The protocol, or the class, of the working thing.
+        summary: One line.
+    """
+
+    builds: bool
+    contract: Any
+    summary: str
+
+
+KINDS: dict[str, Kind] = {
+    "dataset": Kind(True, Data, "What is learnt: build(setup) -> Data."),
+    "network": Kind(True, Callable, "F: an nn.Module called (x, c_noise, cond); c_noise (B,) or (B, K)."),
+    "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
+    "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
+    "noise": Kind(True, Noise, "The law of noise levels."),
+    "loss": Kind(True, LossFunction, "The metric d(x, y) of an objective."),
+    "weighting": Kind(True, Weighting, "lambda, the weight of a level or of a pair."),
+    "path": Kind(True, Path_, "How x_r is made from x_t."),
+    "teacher": Kind(True, Teacher, "Whose weights answer at the smaller level."),
+    "objective": Kind(True, Callable, "What is minimised: class attribute `predicts`, build -> Program."),
+    "optimizer": Kind(False, Optimizer, "How gradients change weights."),
+    "ema": Kind(False, Ema, "The decay of the running average of weights."),
+    "sampler": Kind(True, Sampler, "From noise to data; class attribute `needs`, what it must be given."),
+    "features": Kind(True, Callable, "uint8 images -> {name: (B, D)}, shared by all metrics."),
+    "metric": Kind(True, Accumulator, "A figure of merit; never the loss. Has a slot `features`."),
+    "tracker": Kind(False, Tracker, "Where curves and pictures go besides the run folder."),
+    "launcher": Kind(False, Launcher, "Where the trials of a study run."),
+}
+
+
+# ---- reading a component's fields --------------------------------------------------------------
+
+
+def fields(cls: type) -> Iterator[tuple[str, attrs.Attribute[Any]]]:
+    """A component's fields with their names in a recipe."""
+    for field in attrs.fields(cls):
+        yield field.metadata.get("key") or field.name, field
+
+
+def slots(cls: type) -> dict[str, str]:
+    """A component's slots and their kinds."""
+    return {name: f.metadata["slot"] for name, f in fields(cls) if "slot" in f.metadata}
+
+
+def names(items: Iterable[str]) -> str:
+    """For messages: names in a row."""
+    return ", ".join(sorted(items)) or "none"

@@ -1,0 +1,57 @@
+"""Samples as pictures for people: grids of images, clouds of points."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def picture(images: Tensor, columns: int | None = None) -> Tensor:
+    """One picture of many samples.
+
+    Args:
+        images: uint8 (B, C, H, W) with 1 or 3 channels; or (B, 2, 1, 1), points of the plane.
+
+    Returns:
+        uint8 (1 or 3, H', W'): a grid with a line between images; for points their cloud.
+    """
+    if images.shape[2:] == (1, 1):
+        return _cloud(images.flatten(1))
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    _, channels, height, width = images.shape
+    shown = images[:, :3] if channels >= 3 else images[:, :1]
+    rows = math.ceil(len(shown) / columns)
+    gap = 1
+    canvas = torch.full((shown.shape[1], rows * (height + gap) + gap, columns * (width + gap) + gap), 40,
+                        dtype=torch.uint8)
+    for i, image in enumerate(shown.cpu()):
+        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        canvas[:, top : top + height, left : left + width] = image
+    return canvas
+
+
+def _cloud(points: Tensor, size: int = 128) -> Tensor:
+    """Counts of points in cells of [-1, 1]^2, or of [-1, 1] as columns, brighter where there are more."""
+    cells = (points.cpu().long() * size // 256).clamp(0, size - 1)
+    rows = size - 1 - cells[:, 1] if cells.shape[1] > 1 else torch.zeros_like(cells[:, 0])
+    counts = torch.bincount(rows * size + cells[:, 0], minlength=size * size)[: size * size].reshape(1, size, size)
+    if cells.shape[1] == 1:
+        counts = counts[:, :1].expand(1, size, size)
+    return (255 * (counts / counts.max().clamp(min=1)).sqrt()).to(torch.uint8)
+
+
+def write(path: Path, image: Tensor, scale: int = 1) -> Path:
+    """A PNG of a picture (C, H, W), each pixel `scale` wide; written beside its place and renamed."""
+    array = image.permute(1, 2, 0).squeeze(-1).cpu().numpy()
+    drawn = Image.fromarray(array)
+    drawn = drawn.resize((drawn.width * scale, drawn.height * scale), Image.Resampling.NEAREST)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    drawn.save(partial, format="PNG")
+    partial.rename(path)
+    return path

@@ -1,0 +1,331 @@
+"""A recipe: TOML tables resolved into checked components, and the identity of what they train."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import attrs
+import tomli_w
+
+from genkit import plugins, registry, resolve, tables
+from genkit.errors import GenkitError, RecipeError
+from genkit.kinds import Source, fields, names, setting, slot
+from genkit.levels import Levels
+from genkit.tables import Layers, Places, Tree
+
+FORMAT = 1
+_v = attrs.validators
+
+
+@attrs.frozen(kw_only=True)
+class Train:
+    """The table [train]."""
+
+    steps: int = setting(help="optimizer steps, K", check=_v.ge(1))
+    batch_size: int = setting(64, "samples a step, over all processes", check=_v.ge(1))
+    seed: int = setting(0, "seed of every draw", check=_v.ge(0))
+    precision: str = setting("float32", "float32 or bf16 (autocast)", check=_v.in_(("float32", "bf16")))
+    micro_batch: int | None = setting(
+        None, "samples at a time, where a batch does not fit", check=_v.optional(_v.ge(1)), identity=False
+    )
+    compile: bool = setting(False, "compile the networks", identity=False)
+    threads: int | None = setting(
+        None, "CPU threads; torch's own choice if not given", check=_v.optional(_v.ge(1)), identity=False
+    )
+    log_every_steps: int = setting(50, "steps between figures", check=_v.ge(1), identity=False)
+    save_every_steps: int = setting(500, "steps between checkpoints", check=_v.ge(1), identity=False)
+    sample_every_steps: int = setting(0, "steps between sample grids; 0 for none", check=_v.ge(0), identity=False)
+    keep_checkpoints: int = setting(2, "checkpoints kept, besides the final one", check=_v.ge(2), identity=False)
+
+
+@attrs.frozen(kw_only=True)
+class Evaluate:
+    """The table [evaluate]."""
+
+    samples: int = setting(1000, "samples that figures are made from", check=_v.ge(2), identity=False)
+    steps: tuple[int, ...] = setting(
+        (1,), "numbers of sampling steps", check=_v.deep_iterable(_v.ge(1), _v.min_len(1)), identity=False
+    )
+    every_steps: int = setting(0, "also evaluate every so many training steps; 0 for never", check=_v.ge(0),
+                               identity=False)
+    seed: int = setting(0, "seed of the latents", check=_v.ge(0), identity=False)
+    weights: str = setting("ema", "ema or raw", check=_v.in_(("ema", "raw")), identity=False)
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """Everything a run is made from. Its fields are a recipe's tables."""
+
+    genkit: int = setting(FORMAT, "recipe format", check=_v.in_((FORMAT,)), identity=False)
+    name: str = setting("run", "name of the run folder", check=_v.matches_re(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"),
+                        identity=False)
+    dataset: Any = slot("dataset")
+    objective: Any = slot("objective")
+    optimizer: Any = slot("optimizer", "radam")
+    ema: Any = slot("ema", "constant")
+    train: Train = attrs.field()
+    levels: Levels = attrs.field(factory=Levels)
+    init: Source = attrs.field(factory=Source)
+    evaluate: Evaluate = attrs.field(factory=Evaluate)
+    metrics: dict[str, Any] = attrs.field(factory=dict)
+    trackers: dict[str, Any] = attrs.field(factory=dict)
+    places: Places = attrs.field(factory=Places, eq=False, repr=False)
+    notices: tuple[str, ...] = attrs.field(default=(), eq=False)
+
+    def tree(self) -> Tree:
+        """The resolved recipe as plain tables, every default written out."""
+        tree: Tree = {"genkit": self.genkit, "name": self.name}
+        for name in ("dataset", "objective", "optimizer", "ema", "train", "levels", "init", "evaluate"):
+            tree[name] = resolve.plain(getattr(self, name))
+        if not self.init.origin:
+            del tree["init"]
+        slots = {n: v for n, v in tree["objective"].items() if isinstance(v, dict)}
+        tree["objective"] = {n: v for n, v in tree["objective"].items() if n not in slots}
+        for name in ("metrics", "trackers"):
+            if components := getattr(self, name):
+                tree[name] = {n: resolve.plain(c) for n, c in components.items()}
+        return {**tree, **slots}
+
+    def toml(self) -> str:
+        """The resolved recipe as one file."""
+        return tomli_w.dumps(self.tree())
+
+    def provenance(self) -> list[tuple[str, str, str]]:
+        """(key, value, who wrote it) of every value."""
+        rows = []
+
+        def walk(tree: Mapping[str, Any], key: tables.Key) -> None:
+            for name, value in tree.items():
+                here = (*key, name)
+                if isinstance(value, Mapping):
+                    walk(value, here)
+                else:
+                    written = self.places.get(here) or self.places.get(tables._hoisted(here))
+                    rows.append((".".join(here), str(value), str(written or "default")))
+
+        walk(self.tree(), ())
+        return rows
+
+    def protocol(self) -> dict[str, Any]:
+        """What figures depend on besides the weights; evaluations that differ here are never compared."""
+        settings = {k: v for k, v in resolve.plain(self.evaluate).items() if k not in ("steps", "every_steps")}
+        return {
+            **settings,
+            "sampler": resolve.plain(self.objective.sampler),
+            "metrics": {n: resolve.plain(c) for n, c in self.metrics.items()},
+        }
+
+
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), swaps: Iterable[str] = ()) -> Recipe:
+    """A recipe by path or by the name of an installed one, resolved and checked.
+
+    Args:
+        overrides: `key.path=value`, as on the command line.
+        swaps: `slot=component` or `slot={use="component", ...}`; the table is replaced.
+
+    Raises:
+        RecipeError: Something is wrong with it; every problem at once, each with file and line.
+    """
+    path, notices = find(str(recipe))
+    layers = tables.load(path, _locate)
+    layers.tree.setdefault("name", path.stem)
+    layers = tables.override(layers, _swappable(swaps), swap=True)
+    return resolved(tables.override(layers, overrides), notices)
+
+
+def recipe_of(**settings: Any) -> Recipe:
+    """A recipe from Python: `recipe_of(dataset="digits", objective="consistency", train={"steps": 100})`."""
+    return resolved(Layers(tables.hoist(settings, "recipe"), Places(), set()))
+
+
+def _swappable(swaps: Iterable[str]) -> list[str]:
+    listed = list(swaps)
+    for swap in listed:
+        slot = swap.partition("=")[0].split(".")[0]
+        if slot in ("metrics", "evaluate", "train", "levels", "name", "genkit", "trackers", "init"):
+            raise RecipeError(f"--swap {swap!r}", f"{slot} is no component to swap",
+                              "all arms share it; use an override instead")
+    return listed
+
+
+def resolved(layers: Layers, notices: Iterable[str] = ()) -> Recipe:
+    """Structure and check the tables of a recipe.
+
+    Raises:
+        GenkitError: Every problem at once.
+    """
+    problems: list[GenkitError] = []
+    tree, places, said = dict(layers.tree), layers.places, list(notices)
+    said += _drop_inherited(tree, layers.inherited)
+    values: dict[str, Any] = {}
+    known = {name: field for name, field in fields(Recipe) if name not in ("places", "notices")}
+    for name in tree:
+        if name not in known:
+            problems.append(RecipeError(places.where((name,)), "unknown key", f"keys: {names(known)}"))
+    for name in ("genkit", "name"):
+        if name in tree:
+            values[name] = resolve._value(Recipe, known[name], tree[name], (name,), problems, places)
+    for name in ("dataset", "objective", "optimizer", "ema"):
+        values[name] = resolve._slot(known[name], tree.get(name), (name,), problems, places)
+    for name, cls in (("train", Train), ("levels", Levels), ("init", Source), ("evaluate", Evaluate)):
+        values[name] = resolve.settings(cls, tree.get(name, {}), (name,), problems, places)
+    for name, kind in (("metrics", "metric"), ("trackers", "tracker")):
+        values[name] = _named(kind, tree.get(name, {}), name, problems, places)
+    if not problems:
+        _fits(values, problems, places)
+    resolve.stop(problems)
+    return Recipe(**values, places=places, notices=tuple(said))
+
+
+def _named(kind: str, table: Any, name: str, problems: list[GenkitError], places: Places) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        problems.append(RecipeError(places.where((name,)), f"expected tables [{name}.NAME], got {table!r}"))
+        return {}
+    return {n: resolve.component(kind, t, (name, n), problems, places) for n, t in table.items()}
+
+
+def _drop_inherited(tree: Tree, inherited: set[str]) -> list[str]:
+    """Drop slots that were written for another objective and that this one does not have."""
+    objective = tree.get("objective")
+    use = objective.get("use") if isinstance(objective, dict) else None
+    if not inherited or not isinstance(use, str):
+        return []
+    try:
+        has = dict(fields(registry.load(registry.find("objective", use))))
+    except GenkitError:
+        return []  # reported when the objective itself is resolved
+    dropped = sorted(name for name in inherited if name in objective and name not in has)
+    tree["objective"] = {n: v for n, v in objective.items() if n not in dropped}
+    return [f"objective {use} has no [{name}]: the table is left out" for name in dropped]
+
+
+def _fits(values: dict[str, Any], problems: list[GenkitError], places: Places) -> None:
+    """Checks across components: the sampler fits the model."""
+    objective = values["objective"]
+    predicts, needs = objective.predicts, objective.sampler.needs
+    if predicts != needs:
+        sampler = registry.info_of(objective.sampler).name
+        problems.append(
+            RecipeError(
+                places.where(("objective", "sampler")),
+                f"sampler {sampler!r} needs a model that predicts {needs}, this objective's predicts {predicts}",
+                "choose a sampler that fits: `genkit components list sampler`",
+            )
+        )
+
+
+# ---- finding recipes ---------------------------------------------------------------------------
+
+
+def installed() -> dict[str, tuple[str, Path]]:
+    """Installed recipes: name -> (distribution, file); the core's own first, then those of plugins."""
+    folders = [("genkit-lab", _own_folder())]
+    for plugin, package in plugins.installed().calls("genkit_recipes"):
+        spec = util.find_spec(package)
+        folders += [(plugin.distribution, Path(p)) for p in (spec.submodule_search_locations or [])] if spec else []
+    found: dict[str, tuple[str, Path]] = {}
+    for distribution, folder in folders:
+        for file in sorted(folder.glob("*.toml")):
+            found.setdefault(file.stem, (distribution, file))
+            found[f"{distribution}/{file.stem}"] = (distribution, file)
+    return found
+
+
+def _own_folder() -> Path:
+    """`genkit/recipes` in a wheel, `recipes` beside the package in a checkout."""
+    here = Path(__file__).parent
+    return here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
+
+
+def find(recipe: str) -> tuple[Path, list[str]]:
+    """A recipe's file, by path or installed name; and what to say about it.
+
+    Raises:
+        RecipeError: There is no such file or name.
+    """
+    path = Path(recipe)
+    if path.is_file():
+        return path, []
+    known = installed()
+    if recipe in known:
+        return known[recipe][1], []
+    if path.suffix == ".toml" and path.stem in known:
+        return known[path.stem][1], [f"{recipe} is not here: taking the installed recipe {path.stem}"]
+    bare = [name for name in known if "/" not in name]
+    raise RecipeError(recipe, "no such recipe file or installed recipe",
+                      tables._closest(path.stem, bare) or f"installed: {names(bare)}")
+
+
+def _locate(name: str, folder: Path) -> Path:
+    if (folder / name).is_file():
+        return folder / name
+    known = installed()
+    if name in known:
+        return known[name][1]
+    raise RecipeError(f"extends {name!r}", f"no such file in {folder}, and no installed recipe of that name",
+                      f"installed: {names(n for n in known if '/' not in n)}")
+
+
+# ---- identity ----------------------------------------------------------------------------------
+
+
+def identity(recipe: Recipe, data: str, init: str = "") -> str:
+    """10 hex that name what can change the weights, and nothing else.
+
+    Args:
+        data: Identity of the data set's content.
+        init: Identity of the starting weights' content.
+    """
+    used: set[str] = set()
+    parts = {name: _essence(getattr(recipe, name), used) for name in ("dataset", "objective", "optimizer", "ema")}
+    whole = {
+        "format": FORMAT, **parts, "train": _essence(recipe.train, used), "levels": attrs.asdict(recipe.levels),
+        "data": data, "init": init, "sources": {d: _source(d) for d in sorted(used | {"genkit-lab"})},
+    }
+    canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def _essence(component: Any, used: set[str]) -> Tree:
+    """`distribution/name@revision` with the fields that differ from their defaults; slots in full."""
+    tree: Tree = {}
+    if origin := registry.origin(component):
+        used.add(origin.distribution)
+        tree["is"] = f"{origin.qualified}@{getattr(type(component), 'revision', 1)}"
+    for name, field in fields(type(component)):
+        value = getattr(component, field.name)
+        if not field.metadata.get("identity", True) or value == field.default:
+            continue
+        if isinstance(value, Source) and not value.origin:
+            continue
+        tree[name] = _essence(value, used) if attrs.has(type(value)) else resolve._simple(value)
+    return tree
+
+
+# The core's modules that decide about weights: editing another one makes no new run.
+_DECIDING = "keys levels denoiser ema data state training".split()
+
+
+def _source(distribution: str) -> str:
+    """Hash of the source of an editable installation; empty for a released one, whose version is in the lock."""
+    try:
+        direct = json.loads(metadata.distribution(distribution).read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        return ""
+    if not direct.get("dir_info", {}).get("editable"):
+        return ""
+    if distribution == "genkit-lab":
+        files = [Path(__file__).with_name(f"{name}.py") for name in _DECIDING]
+    else:
+        package = next(p for p in plugins.installed().all if p.distribution == distribution).target.split(".")[0]
+        spec = util.find_spec(package)
+        files = [f for p in (spec.submodule_search_locations or []) for f in sorted(Path(p).rglob("*.py"))] if spec else []
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]

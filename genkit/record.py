@@ -1,0 +1,175 @@
+"""Run folders: where they are, who holds them, what happened in them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from genkit import checkpoint
+from genkit.errors import CheckpointError, DataError
+
+
+def root() -> Path:
+    """Where runs are kept: `$GENKIT_RUNS`, else `runs` in the working directory."""
+    return Path(os.environ.get("GENKIT_RUNS", "runs"))
+
+
+def write(path: Path, text: str) -> None:
+    """A file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.rename(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file of a run; empty if there is none.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    try:
+        return json.loads(path.read_text())  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise CheckpointError(path, "is no JSON", "restore it, or start anew with --fresh") from error
+
+
+def event(folder: Path, **what: Any) -> dict[str, Any]:
+    """Append a line to events.jsonl."""
+    line = {**what, "time": round(time.time(), 3)}
+    with (folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return line
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    """What happened, in order; a line that a kill tore is left out."""
+    found = []
+    path = folder / "events.jsonl"
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder: one run, one process.
+
+    Raises:
+        CheckpointError: Another process holds it; names host and pid.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise CheckpointError(folder, f"is in use by {file.read().strip() or 'another process'}",
+                                  "wait for it, or stop it") from error
+        file.truncate(0)
+        file.write(f"{socket.gethostname()} pid {os.getpid()}")
+        file.flush()
+        yield
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """A run at a glance."""
+
+    folder: Path
+    name: str
+    id: str
+    state: str
+    k: int
+    steps: int
+    figures: dict[str, dict[str, float]]
+    trial: bool
+    created: float
+
+
+def summary(folder: Path) -> Summary:
+    """What a run folder holds; states are done, diverged, preempted, stopped and new."""
+    lock = read(folder / "lock.json")
+    last = next((e for e in reversed(events(folder)) if e.get("event") in ("end", "start", "resume")), {})
+    newest = sorted((folder / "checkpoints").glob("step-*"))
+    k, steps = checkpoint.step_of(newest[-1]) if newest else 0, lock.get("steps", 0)
+    state = last.get("outcome") or ("running" if _is_held(folder) else "stopped" if newest else "new")
+    table = next(iter(evaluations(folder)), {}).get("steps", {})
+    figures = {n: row["figures"] for n, row in table.items()}
+    return Summary(folder=folder, name=lock.get("name", folder.name), id=lock.get("id", ""), state=state, k=k,
+                   steps=steps, figures=figures, trial=bool(lock.get("trial")), created=lock.get("created", 0.0))
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with held(folder):
+            return False
+    except CheckpointError:
+        return True
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, newest first."""
+    files = sorted((folder / "evaluations").glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    return [read(file) for file in files]
+
+
+def runs() -> list[Summary]:
+    """All runs, newest first."""
+    folders = [p.parent for p in root().glob("*/lock.json")]
+    return sorted((summary(f) for f in folders), key=lambda s: s.created, reverse=True)
+
+
+def find(run: str | Path) -> Path:
+    """A run folder by path, name, the beginning of its id, or `latest`.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    path = Path(run)
+    if (path / "lock.json").is_file():
+        return path
+    known = runs()
+    if str(run) == "latest" and known:
+        return known[0].folder
+    named = [s for s in known if str(run) in (s.name, s.folder.name)]
+    found = named or [s for s in known if len(str(run)) >= 3 and s.id.startswith(str(run))]
+    if len(found) == 1:
+        return found[0].folder
+    if found:
+        raise DataError(f"run {run!r}", f"is {len(found)} runs: {', '.join(s.folder.name for s in found[:5])}",
+                        "name one by its folder or id")
+    raise DataError(f"run {run!r}", f"there is none in {root()}", "`genkit runs list` shows them")
+
+
+def figures_of(evaluation: dict[str, Any]) -> dict[str, float]:
+    """One flat table of an evaluation: {"fd.fd@1": …}, the number of sampling steps behind @."""
+    return {f"{name}@{n}": v for n, row in evaluation.get("steps", {}).items() for name, v in row["figures"].items()}
+
+
+def recipe_file(folder: Path) -> dict[str, Any]:
+    """The resolved recipe of a run.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    path = folder / "recipe.toml"
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise CheckpointError(path, "is missing or damaged", "run the recipe again") from error

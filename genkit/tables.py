@@ -1,0 +1,265 @@
+"""Recipe files as plain tables: read with limits, extended, overridden, every key's place kept."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genkit.errors import RecipeError
+
+MAX_BYTES, MAX_SEGMENTS, MAX_EXTENDS = 256 * 1024, 64, 8
+Key = tuple[str, ...]
+Tree = dict[str, Any]
+
+# The core's own tables. Any other table at the top is a slot of the objective: [loss] is [objective.loss].
+CORE = frozenset(
+    "genkit name extends dataset objective optimizer ema train levels evaluate metrics trackers init".split()
+)
+
+
+class Place(NamedTuple):
+    """Who wrote a key, and the folder that its relative paths start from."""
+
+    file: str
+    line: int | None
+    folder: Path
+
+    def __str__(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+class Places(dict[Key, Place]):
+    """The place of every key that was written."""
+
+    def of(self, key: Key) -> Place | None:
+        """The place of a key, or of the nearest table around it that was written."""
+        while key:
+            if key in self:
+                return self[key]
+            key = key[:-1]
+        return None
+
+    def where(self, key: Key, slot: bool = False) -> str:
+        """For messages: "file:line key.path"; say if the key is a slot, which is spelt without `objective.`."""
+        place, name = self.of(key), spelt((*key, "")).rstrip(".") if slot else spelt(key)
+        return f"{place} {name}" if place else name
+
+    def forget(self, key: Key) -> None:
+        """Drop a key and all below it."""
+        for other in [k for k in self if k[: len(key)] == key]:
+            del self[other]
+
+
+def spelt(key: Key) -> str:
+    """A key as people write it: the objective's slots without `objective.`."""
+    if key[:1] == ("objective",) and len(key) > 2:
+        key = key[1:]
+    return ".".join(key)
+
+
+def read(path: Path, shown: str | None = None) -> tuple[Tree, Places]:
+    """One TOML file; the objective's slots are moved under it.
+
+    Raises:
+        RecipeError: It is missing, too large or deep, or not TOML; with the line.
+    """
+    shown = shown or _shown(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(shown, f"cannot be read ({error.strerror})", "check the path") from error
+    if len(data) > MAX_BYTES:
+        raise RecipeError(shown, f"is {len(data)} bytes long", f"a recipe has at most {MAX_BYTES}")
+    try:
+        text = data.decode("utf-8")
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.split("=")[0].count(".") >= MAX_SEGMENTS:
+                raise RecipeError(f"{shown}:{number}", "a key of too many parts", f"at most {MAX_SEGMENTS}")
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise RecipeError(shown, f"is not TOML: {' '.join(str(error).split())}", "mend it there") from error
+    lines, places = line_index(text), Places()
+    for key in _keys(tree):
+        places[_hoisted(key)] = Place(shown, lines.get(key), path.parent)
+    return hoist(tree, shown), places
+
+
+def line_index(text: str) -> dict[Key, int]:
+    """Where keys and tables stand, by a scan of headers and `key =`; a key not found has no line."""
+    found: dict[Key, int] = {}
+    table: Key = ()
+    quote = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if quote:
+            quote = "" if quote in line else quote
+            continue
+        if header := re.match(r"\s*\[\[?([^\[\]=]+)\]\]?\s*(#.*)?$", line):
+            table = _segments(header[1])
+            found.setdefault(table, number)
+        elif pair := re.match(r"\s*([\w\-.\"' ]+?)\s*=(.*)", line):
+            key = table + _segments(pair[1])
+            found.setdefault(key, number)
+            quote = next((q for q in ('"""', "'''") if pair[2].count(q) == 1), "")
+    return found
+
+
+def _segments(text: str) -> Key:
+    return tuple(part.strip().strip("\"'") for part in text.split("."))
+
+
+def _keys(tree: Mapping[str, Any], above: Key = ()) -> Iterable[Key]:
+    for name, value in tree.items():
+        yield (*above, name)
+        if isinstance(value, dict):
+            yield from _keys(value, (*above, name))
+
+
+def _hoisted(key: Key) -> Key:
+    return key if key[0] in CORE else ("objective", *key)
+
+
+def hoist(tree: Tree, shown: str) -> Tree:
+    """Move tables that the core does not have under `objective`.
+
+    Raises:
+        RecipeError: A slot is written both ways, or something else at the top is no table.
+    """
+    moved = {name: value for name, value in tree.items() if name not in CORE}
+    kept = {name: value for name, value in tree.items() if name in CORE}
+    for name, value in moved.items():
+        if not isinstance(value, dict | str):
+            raise RecipeError(f"{shown} {name}", "unknown key", _closest(name, CORE) or "see docs/recipes")
+        objective = kept.setdefault("objective", {})
+        if not isinstance(objective, dict):
+            objective = kept["objective"] = {"use": objective}
+        if name in objective:
+            raise RecipeError(f"{shown} {name}", f"stands also as objective.{name}", "write it once")
+        objective[name] = value
+    return kept
+
+
+def _closest(name: str, among: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(among), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def merge(below: Tree, above: Tree, places: Places, inherited: set[str], key: Key = ()) -> Tree:
+    """`above` over `below`: tables merge, values replace, a table whose `use` changes is replaced.
+
+    Where the objective changes, its slots stay; their names go into `inherited`, and those that the
+    new objective does not have are dropped later.
+    """
+    merged = dict(below)
+    for name, value in above.items():
+        old, here = merged.get(name), (*key, name)
+        old = {"use": old} if isinstance(old, str) and isinstance(value, dict) else old
+        if not (isinstance(value, dict) and isinstance(old, dict)):
+            merged[name] = value
+        elif "use" in value and value["use"] != old.get("use"):
+            kept = {n: v for n, v in old.items() if isinstance(v, dict)} if here == ("objective",) else {}
+            inherited.update(kept)
+            merged[name] = merge(kept, value, places, inherited, here)
+        else:
+            merged[name] = merge(old, value, places, inherited, here)
+    return merged
+
+
+class Layers(NamedTuple):
+    """A recipe's tables after `extends`, with places and what was inherited across objectives."""
+
+    tree: Tree
+    places: Places
+    inherited: set[str]
+
+
+def load(path: Path, locate: Callable[[str, Path], Path], chain: tuple[Path, ...] = ()) -> Layers:
+    """A recipe file and those that it extends, the named ones first.
+
+    Args:
+        locate: Finds what `extends` names, given the name and the folder of the file that names it.
+
+    Raises:
+        RecipeError: A file is wrong, or extends itself, or the chain is too long.
+    """
+    path = path.resolve()
+    if path in chain or len(chain) >= MAX_EXTENDS:
+        shown = " -> ".join(_shown(p) for p in (*chain, path))
+        raise RecipeError(_shown(path), f"extends itself: {shown}" if path in chain else f"extends too far: {shown}",
+                          "break the chain")
+    tree, places = read(path)
+    above = tree.pop("extends", [])
+    bases = [above] if isinstance(above, str) else above
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise RecipeError(places.where(("extends",)), f"expected a name or a list of names, got {above!r}")
+    below = Layers({}, Places(), set())
+    for base in bases:
+        layer = load(locate(base, path.parent), locate, (*chain, path))
+        below = _over(below, layer)
+    return _over(below, Layers(tree, places, set()))
+
+
+def _over(below: Layers, above: Layers) -> Layers:
+    inherited = below.inherited | above.inherited
+    merged = merge(below.tree, above.tree, below.places, inherited)
+    return Layers(merged, Places({**below.places, **above.places}), inherited)
+
+
+def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> Layers:
+    """`path.to.key=value` after the recipe: values as in TOML, bare words as strings.
+
+    `slot=name` replaces the whole table, `metrics.fid=false` removes one.
+
+    Raises:
+        RecipeError: A setting has no `=` or no key.
+    """
+    parsed = [_parse(text, "--swap" if swap else "command line") for text in settings]
+    parsed.sort(key=lambda pair: pair[0][-1] != "use" and not isinstance(pair[1], dict))  # `use` first: it clears
+    tree, places, inherited = layers
+    for key, value in parsed:
+        if swap and not isinstance(value, dict):
+            value = {"use": value}
+        above: Any = value
+        for name in reversed(key):
+            above = {name: above}
+        if swap or value is False and key[0] in ("metrics", "trackers"):
+            inherited |= _remove(tree, places, key)
+        if not (value is False and key[0] in ("metrics", "trackers")):
+            tree = merge(tree, above, places, inherited)
+        for written in (key, *_keys(value, key)) if isinstance(value, dict) else (key,):
+            places[written] = Place("--swap" if swap else "command line", None, Path.cwd())
+    return Layers(tree, places, inherited)
+
+
+def _remove(tree: Tree, places: Places, key: Key) -> set[str]:
+    """Take out a table; of an objective its slots stay, and their names are returned."""
+    if key == ("objective",):
+        return set()
+    for name in key[:-1]:
+        tree[name] = dict(tree[name]) if isinstance(tree.get(name), dict) else {}
+        tree = tree[name]
+    tree.pop(key[-1], None)
+    places.forget(key)
+    return set()
+
+
+def _parse(text: str, where: str) -> tuple[Key, Any]:
+    name, equals, value = text.partition("=")
+    key = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(key):
+        raise RecipeError(f"{where} {text!r}", "expected key=value", "for instance train.steps=1000")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        parsed = value.strip()
+    return _hoisted(key), parsed
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

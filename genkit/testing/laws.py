@@ -1,0 +1,238 @@
+"""What holds for every component of a kind. Each law raises AssertionError, naming what is broken."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import attrs
+import torch
+
+from genkit import registry, resolve
+from genkit.denoiser import Denoiser, Program
+from genkit.kinds import At, Context, Sampled, Setup, Spec, fields
+from genkit.levels import Levels
+from genkit.levels import grid as grid_of
+
+SPEC = Spec(channels=1, height=8, width=8)
+
+
+def context(spec: Spec = SPEC, **given: Any) -> Context:
+    """A small context: 8x8 grey images, 100 steps."""
+    return Context(spec=spec, **{"total_steps": 100, **given})
+
+
+def require(fact: bool, law: str) -> None:
+    """An assertion that `python -O` keeps."""
+    if not fact:
+        raise AssertionError(law)
+
+
+def check(component: Any) -> None:
+    """Hold a component against the laws of all components, and of its kind."""
+    info = registry.info_of(component)
+    described(component)
+    if law := globals().get(info.kind):
+        law(component)
+
+
+def described(component: Any) -> None:
+    """The summary on offer is the docstring's first line; every setting has a line of help; tables round-trip."""
+    info, cls = registry.info_of(component), type(component)
+    first = (inspect.getdoc(cls) or "").split("\n")[0]
+    require(info.summary == first, f"{info.qualified}: summary {info.summary!r} is not the docstring's {first!r}")
+    require(attrs.has(cls) and cls.__setattr__ is not object.__setattr__, f"{info.qualified} is not a frozen attrs class")
+    for name, field in fields(cls):
+        slot = "slot" in field.metadata
+        require(slot or bool(field.metadata.get("help")), f"{info.qualified}.{name} has no help")
+    table = resolve.plain(component)
+    again = registry.component(info.kind, table.pop("use"), **table)
+    require(again == component, f"{info.qualified} is not the same after a round trip through its table")
+
+
+def curriculum(component: Any) -> None:
+    """At least 2 grid points, never fewer later, for short and long runs."""
+    for total in (1, 2, 7, 8, 100, 4800):
+        points = [component(k, total) for k in range(total)]
+        require(all(isinstance(n, int) and n >= 2 for n in points), f"N(k) below 2 in {total} steps")
+        require(points == sorted(points), f"N(k) falls within {total} steps")
+
+
+def noise(component: Any) -> None:
+    """A cdf that rises within [0, 1], its inverse, and a grid whose chances add up to 1."""
+    law = registry.build(component, context())
+    sigma = Levels().sigmas(200)
+    p = law.cdf(sigma)
+    require(p.dtype == torch.float64, "cdf is not float64")
+    require(bool((p.diff() >= 0).all() and p.min() >= 0 and p.max() <= 1), "cdf does not rise within [0, 1]")
+    u = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    require(torch.allclose(law.cdf(law.icdf(u)), u, atol=1e-9), "icdf does not invert cdf")
+    require(bool(torch.isfinite(law.icdf(torch.tensor([0.0, 1.0]))).all()), "icdf is infinite at the ends")
+    table = grid_of(Levels(), 11, law)
+    require(bool((table.cumulative[:10].diff() >= 0).all()) and table.cumulative[9] == 1, "chances do not add up")
+
+
+def loss(component: Any) -> None:
+    """d(x, x) = 0, d > 0 elsewhere, one value per sample, symmetric, a finite gradient also at x = y."""
+    d = registry.build(component, context())
+    x, y = torch.randn(4, 1, 8, 8, requires_grad=True), torch.randn(4, 1, 8, 8)
+    at = At(torch.full((4,), 2.0), torch.full((4,), 1.0), 0, 11)
+    values = d(x, y, at)
+    require(values.shape == (4,) and bool((values > 0).all()), "not one positive value per sample")
+    require(torch.allclose(values, d(y, x.detach(), at), rtol=1e-4), "not symmetric")
+    require(torch.allclose(values[1:], d(x[1:], y[1:], At(at.t[1:], at.r[1:], 0, 11)), rtol=1e-4), "samples mix")
+    same = d(x, x.detach().clone(), at)
+    require(bool((same.abs() < 1e-6).all()), "d(x, x) is not 0")
+    (values.sum() + same.sum()).backward()  # type: ignore[no-untyped-call]
+    require(x.grad is not None and bool(torch.isfinite(x.grad).all()), "the gradient is not finite")
+
+
+def weighting(component: Any) -> None:
+    """Positive and finite on every pair of the finest grid."""
+    weigh = registry.build(component, context())
+    sigma = Levels().sigmas(1281)
+    values = weigh(sigma[1:].float(), sigma[:-1].float(), sigma.diff().float())
+    require(values.shape == (1280,) and bool((values > 0).all() and torch.isfinite(values).all()), "not positive")
+
+
+def parameterization(component: Any) -> None:
+    """Scalings finite from sigma_min to sigma_max, (B,) each; c_in keeps inputs of unit size."""
+    scale = registry.build(component, context())
+    sigma = Levels().sigmas(50).float()
+    for part in scale(sigma):
+        require(part.shape[0] == 50 and bool(torch.isfinite(part).all()), "scalings are not finite")
+    size = scale(sigma).c_in.double() * (sigma.double().square() + 0.25).sqrt()
+    require(bool((size - 1).abs().max() < 1e-4), "c_in does not give the network unit variance")
+
+
+def network(component: Any) -> None:
+    """Keeps shapes, same weights from the same context, finite under bfloat16, forward-mode derivatives."""
+    built, again = registry.build(component, context()), registry.build(component, context())
+    for (name, p), q in zip(built.named_parameters(), again.parameters(), strict=True):
+        require(torch.equal(p, q), f"{name} starts differently from the same context")
+    x, c = torch.randn(3, 1, 8, 8), torch.linspace(-1.5, 1.1, 3)
+    built.eval()
+    require(built(x, c, {}).shape == x.shape, "changes the shape")
+    with torch.autocast("cpu", torch.bfloat16):
+        require(bool(torch.isfinite(built(x, c, {})).all()), "is not finite under bfloat16")
+    if getattr(type(component), "jvp", True):
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            _, tangent = torch.func.jvp(lambda x, c: built(x, c, {}), (x, c), (torch.ones_like(x), torch.ones_like(c)))
+        require(bool(torch.isfinite(tangent).all()), "has no finite derivative")
+
+
+def dataset(component: Any) -> None:
+    """Batches as the spec says, the same content under the same identity, nothing held out that is trained on."""
+    data, again = registry.build(component, Setup()), registry.build(component, Setup())
+    require(data.identity == again.identity, "its identity changes")
+    from genkit.keys import Key
+
+    batch = data.batch(torch.arange(2), Key(0))
+    require(tuple(batch.x.shape) == (2, *data.spec.shape), "samples are not of the spec's shape")
+    require(str(batch.x.dtype) == f"torch.{data.spec.dtype}", "samples are not of the spec's dtype")
+    images = data.decode(torch.zeros(2, *data.spec.shape))
+    require(images.dtype == torch.uint8 and len(images) == 2, "decode does not give uint8 images")
+
+
+def optimizer(component: Any) -> None:
+    """Minimises a parabola, scales its rate within [0, 1], and goes on from its state as if uninterrupted."""
+    scales = [component.lr_scale(k, 100) for k in range(100)]
+    require(all(0 <= s <= 1 for s in scales), "lr_scale leaves [0, 1]")
+
+    def start() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
+        p = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
+        return p, component.optimizer([("p", p)])
+
+    def advance(p: torch.nn.Parameter, made: torch.optim.Optimizer, steps: int) -> None:
+        for _ in range(steps):
+            made.zero_grad()
+            p.square().sum().backward()  # type: ignore[no-untyped-call]
+            made.step()
+
+    p, made = start()
+    advance(p, made, 12)
+    q, other = start()
+    with torch.no_grad():
+        q.copy_(p)
+    other.load_state_dict(copy.deepcopy(made.state_dict()))
+    advance(p, made, 8)
+    advance(q, other, 8)
+    require(bool((p.abs() < torch.tensor([3.0, 2.0])).all()), "does not go downhill")
+    require(torch.equal(p, q), "does not go on from its state")
+
+
+def ema(component: Any) -> None:
+    """0 <= beta < 1 at every step."""
+    betas = [component.beta(k, 64) for k in (0, 1, 10, 1000, 10**6)]
+    require(all(0 <= beta < 1 for beta in betas), f"beta leaves [0, 1): {betas}")
+
+
+def features(component: Any) -> None:
+    """(B, D) by name, one row per image whatever the batch."""
+    extract = registry.build(component, context())
+    images = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8)
+    whole, first = extract(images), extract(images[:2])
+    for name, values in whole.items():
+        require(values.ndim == 2 and len(values) == 6, f"{name} is not (B, D)")
+        require(torch.allclose(values[:2], first[name], atol=1e-5), f"{name} depends on the batch")
+
+
+def metric(component: Any) -> None:
+    """Figures are finite numbers, and the same however samples are split over accumulators."""
+    extract = registry.build(component.features, context())
+
+    def feed(accumulator: Any, images: torch.Tensor, real: bool | str) -> None:
+        accumulator.update(Sampled(images, extract(images), {}), real)
+
+    real, fake = torch.randint(256, (2, 60, 1, 8, 8), dtype=torch.uint8)
+    whole, left, right = (registry.build(component, context()) for _ in range(3))
+    for accumulator in (whole, left):
+        feed(accumulator, real, True)
+        feed(accumulator, real.flip(0)[:30], "held-out")
+    feed(whole, fake, False)
+    feed(left, fake[:25], False)
+    feed(right, fake[25:], False)
+    left.merge(right)
+    one, two = whole.compute(), left.compute()
+    require(one.keys() == two.keys() and len(one) > 0, "figures change with the split")
+    for name, value in one.items():
+        require(abs(value - two[name]) <= 1e-8 * max(1, abs(value)), f"{name} changes with the split")
+
+
+def objective(component: Any) -> None:
+    """A program that holds its student once, gives a value per sample, and a gradient to every group."""
+    from genkit.keys import Key
+    from genkit.kinds import Batch
+
+    program = registry.build(component, context())
+    require(isinstance(program, Program) and isinstance(program.student, Denoiser), "is no Program with a student")
+    pointers = [t.data_ptr() for t in program.state_dict().values() if t.numel()]
+    require(len(pointers) == len(set(pointers)), "its state holds a tensor twice")
+    batch = Batch(torch.randn(5, 1, 8, 8), {})
+    for phase, params in program.groups().items():
+        program.zero_grad()
+        values = program(batch, 3, Key(0, 3).during(phase)).values
+        require(values.shape == (5,) and bool(torch.isfinite(values).all()), "not one finite value per sample")
+        values.mean().backward()
+        require(any(p.grad is not None for _, p in params), f"group {phase} gets no gradient")
+    again = [program(batch, 3, Key(0, 3).during(next(iter(program.groups())))).values.detach() for _ in range(2)]
+    require(torch.equal(*again), "the same key gives other draws")
+
+
+def sampler(component: Any) -> None:
+    """As many network calls as it says, sample i whatever the batch."""
+    calls = []
+
+    def denoiser(x: torch.Tensor, sigma: torch.Tensor, cond: Any = None, to: Any = None) -> torch.Tensor:
+        calls.append(sigma)
+        return x / (1 + sigma.reshape(-1, 1, 1, 1))
+
+    draw = registry.build(component, context())
+    z = [torch.randn(4, 1, 8, 8) for _ in range(8)]
+    for steps in (1, 2, 3):
+        calls.clear()
+        whole = draw(denoiser, lambda j: z[j], {}, steps)
+        require(len(calls) == draw.nfe(steps), f"{len(calls)} network calls, nfe says {draw.nfe(steps)}")
+        part = draw(denoiser, lambda j: z[j][:2], {}, steps)
+        require(torch.allclose(whole[:2], part), "a sample depends on its batch")

@@ -1,0 +1,39 @@
+"""Consistency models: the objective, its parameterization, the path of training, and the sampler."""
+
+from genkit.hookspecs import hookimpl, lazy
+
+GENKIT_API = 1
+
+
+@hookimpl
+def genkit_objective():
+    return {
+        "consistency": lazy(
+            "genkit_consistency.objective:Consistency",
+            "Consistency matching lambda(t, r) d(f(x_t, t), f(x_r, r)) at neighbouring levels r < t.",
+        )
+    }
+
+
+@hookimpl
+def genkit_parameterization():
+    return {
+        "boundary": lazy(
+            "genkit_consistency.parameterization:Boundary",
+            "Scalings with f(x, sigma_min) = x exactly.",
+        )
+    }
+
+
+@hookimpl
+def genkit_path():
+    return {"same-noise": lazy("genkit_consistency.paths:SameNoise", "x_r = x0 + r eps: consistency training.")}
+
+
+@hookimpl
+def genkit_sampler():
+    return {
+        "consistency": lazy(
+            "genkit_consistency.sampler:Multistep", "One step from noise to data, then noise again and a step each."
+        )
+    }

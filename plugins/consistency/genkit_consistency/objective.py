@@ -1,0 +1,100 @@
+"""The consistency objective: CT, CD and iCT are choices of its slots."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import attrs
+import torch
+from torch import Tensor
+
+from genkit import build, levels
+from genkit.denoiser import Denoiser, Loss, Program
+from genkit.keys import Key
+from genkit.kinds import At, Batch, Context, setting, slot
+
+
+@attrs.frozen(kw_only=True)
+class Consistency:
+    """Consistency matching lambda(t, r) d(f(x_t, t), f(x_r, r)) at neighbouring levels r < t.
+
+    Its defaults are iCT's choices; with those of `ct` it is consistency training as first published, and
+    with a path that follows a diffusion model's ODE it is consistency distillation.
+
+    Source: Song et al. 2023 (arXiv 2303.01469), eqs. 7 and 10; Song & Dhariwal 2023 (arXiv 2310.14189).
+    """
+
+    predicts: ClassVar[str] = "consistency"
+
+    network: Any = slot("network", "unet", "F, the network that is trained")
+    parameterization: Any = slot("parameterization", "boundary", "how F becomes f")
+    curriculum: Any = slot("curriculum", "exponential", "N(k), the number of grid points")
+    noise: Any = slot("noise", "lognormal", "the law of t, discretised on the grid")
+    path: Any = slot("path", "same-noise", "how x_r is made from x_t")
+    loss: Any = slot("loss", "pseudo-huber", "the metric d")
+    weighting: Any = slot("weighting", "inverse-step", "lambda(t, r)")
+    teacher: Any = slot("teacher", "stop-grad", "whose weights answer at r")
+    sampler: Any = slot("sampler", "consistency", "how the model is sampled", identity=False)
+    label_drop: float = setting(
+        0.0, "chance that a label is replaced by the null class", check=attrs.validators.and_(
+            attrs.validators.ge(0), attrs.validators.le(1)))
+
+    def build(self, context: Context) -> ConsistencyProgram:
+        return ConsistencyProgram(self, context)
+
+
+class ConsistencyProgram(Program):
+    """The student, and the teacher where it is another model."""
+
+    def __init__(self, settings: Consistency, context: Context) -> None:
+        super().__init__()
+        self.settings, self.context = settings, context
+        self.student = Denoiser(
+            build(settings.network, context),
+            build(settings.parameterization, context),
+            context.spec,
+            build(settings.sampler, context),
+        )
+        context = attrs.evolve(context, student=self.student)
+        self.noise, self.path = build(settings.noise, context), build(settings.path, context)
+        self.loss, self.weighting = build(settings.loss, context), build(settings.weighting, context)
+        self.teaching = build(settings.teacher, context)
+        teacher = self.teaching.init(self.student)
+        self.other = None if teacher is self.student else teacher.requires_grad_(False)
+
+    @property
+    def teacher(self) -> Denoiser:
+        """Who answers at r; never registered twice."""
+        return self.student if self.other is None else self.other
+
+    def points(self, k: int) -> int:
+        """N(k)."""
+        return self.settings.curriculum(k, self.context.total_steps)
+
+    def forward(self, batch: Batch, k: int, key: Key) -> Loss:
+        """lambda(t, r) d(f(x_t, t), f(x_r, r)) per sample; both passes share x0, eps and dropout masks."""
+        x0, cond = batch.x, self._dropped(batch.cond, key)
+        n = self.points(k)
+        grid = levels.grid(self.context.levels, n, self.noise, x0.device)
+        i = grid.draw(key.uniform("level", len(x0), x0.device))
+        r, t, gap = grid.sigmas[i], grid.sigmas[i + 1], grid.gaps[i]
+        eps = key.normal("eps", x0)
+        x_t = levels.add_noise(x0, t, eps)
+        with key.dropout(x0.device):
+            f_t = self.student(x_t, t, cond)
+        with torch.no_grad():
+            x_r = self.path(x_t, t, r, x0, eps, cond)
+            with key.dropout(x0.device):
+                f_r = self.teacher(x_r, r, cond)
+        d = self.loss(f_t, f_r, At(t, r, k, n))
+        return Loss(self.weighting(t, r, gap) * d, {"N": n, "distance": d.detach().mean()})
+
+    def _dropped(self, cond: dict[str, Tensor], key: Key) -> dict[str, Tensor]:
+        if self.settings.label_drop == 0 or "label" not in cond:
+            return cond
+        label = cond["label"]
+        drop = key.uniform("label", len(label), label.device) < self.settings.label_drop
+        return {**cond, "label": torch.where(drop, self.context.spec.classes, label)}
+
+    def after_step(self, k: int) -> None:
+        self.teaching.update(self.teacher, self.student, self.points(k) - 1)

@@ -1,0 +1,75 @@
+"""Sampling a consistency model in one step and more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from genkit.errors import RecipeError
+from genkit.kinds import Context, setting
+from genkit.levels import Levels
+
+
+@attrs.frozen(kw_only=True)
+class Multistep:
+    """One step from noise to data, then noise again and a step each.
+
+    x = f(sigma_max z, sigma_max); then for each further level s: x = f(x + sqrt(s^2 - sigma_min^2) z', s).
+
+    Source: Song et al. 2023 (arXiv 2303.01469), algorithm 1; the level 0.821 of two steps is iCT's for CIFAR-10.
+    """
+
+    needs = "consistency"
+
+    levels: tuple[float, ...] = setting(
+        (0.821,), "levels of the second step and on, descending; more steps than listed take the Karras grid",
+        check=attrs.validators.deep_iterable(attrs.validators.gt(0)), identity=False)
+
+    def build(self, context: Context) -> MultistepSampler:
+        return MultistepSampler(levels=context.levels, listed=self.levels)
+
+
+@attrs.frozen(kw_only=True)
+class MultistepSampler:
+    """The sampler on a range of levels."""
+
+    levels: Levels
+    listed: tuple[float, ...]
+
+    def after_first(self, steps: int | Sequence[float]) -> list[float]:
+        """The levels of the second step and on.
+
+        Raises:
+            RecipeError: They do not fall, or leave the range of levels.
+        """
+        if not isinstance(steps, int):
+            found = list(steps)
+        elif steps - 1 <= len(self.listed):
+            found = list(self.listed[: steps - 1])
+        else:
+            found = self.levels.sigmas(steps + 1).flip(0)[1:-1].tolist()
+        chain = [self.levels.sigma_max, *found]
+        if any(b >= a for a, b in zip(chain, found, strict=False)) or chain[-1] <= self.levels.sigma_min:
+            raise RecipeError("levels", f"{found} do not fall from {self.levels.sigma_max} to above "
+                              f"{self.levels.sigma_min}", "list them descending, within [levels]")
+        return found
+
+    def nfe(self, steps: int | Sequence[float]) -> int:
+        return 1 + len(self.after_first(steps))
+
+    def __call__(
+        self,
+        denoiser: Callable[..., Tensor],
+        draw: Callable[[int], Tensor],
+        cond: Mapping[str, Tensor],
+        steps: int | Sequence[float],
+    ) -> Tensor:
+        x = self.levels.sigma_max * draw(0)
+        x = denoiser(x, torch.full((len(x),), self.levels.sigma_max, device=x.device), cond)
+        for j, sigma in enumerate(self.after_first(steps), 1):
+            x = x + (sigma**2 - self.levels.sigma_min**2) ** 0.5 * draw(j)
+            x = denoiser(x, torch.full((len(x),), sigma, device=x.device), cond)
+        return x

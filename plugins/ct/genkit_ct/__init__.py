@@ -1,0 +1,40 @@
+"""Consistency training as first published: the choices that iCT improved on."""
+
+from genkit.hookspecs import hookimpl, lazy
+
+GENKIT_API = 1
+
+
+@hookimpl
+def genkit_noise():
+    return {"uniform": lazy("genkit_ct.noise:Uniform", "Levels uniform on the rho-axis: every pair of the grid alike.")}
+
+
+@hookimpl
+def genkit_curriculum():
+    return {
+        "square-root": lazy(
+            "genkit_ct.curricula:SquareRoot", "N(k) = ceil(sqrt(k/K ((s1+1)^2 - s0^2) + s0^2) - 1) + 1 grid points."
+        ),
+        "constant": lazy("genkit_ct.curricula:Constant", "The same number of grid points, s1 + 1, at every step."),
+    }
+
+
+@hookimpl
+def genkit_loss():
+    return {
+        "l1": lazy("genkit_ct.losses:L1", "l1 metric: the mean of |x - y| over dimensions."),
+        "l2": lazy("genkit_ct.losses:L2", "Squared l2 metric: the mean of (x - y)^2 over dimensions."),
+    }
+
+
+@hookimpl
+def genkit_teacher():
+    return {
+        "ema": lazy("genkit_ct.teachers:Ema", "A running average of the student, with decay mu(k) that rises with N(k).")
+    }
+
+
+@hookimpl
+def genkit_weighting():
+    return {"uniform": lazy("genkit_ct.weightings:Uniform", "lambda = 1.")}

@@ -1,0 +1,17 @@
+"""Data sets: embedded digits, image folders, HDF5 files, and toys with closed forms."""
+
+from genkit.hookspecs import hookimpl, lazy
+
+GENKIT_API = 1
+
+
+@hookimpl
+def genkit_dataset():
+    return {
+        "digits": lazy("genkit_images.digits:Digits", "UCI handwritten digits: 1,797 grey 8x8 images, 180 held out."),
+        "image-folder": lazy("genkit_images.folder:ImageFolder", "Every picture below a folder, decoded once."),
+        "hdf5": lazy("genkit_images.hdf5:Hdf5", "Images of an HDF5 file; streamed if they are too large."),
+        "delta": lazy("genkit_images.toys:Delta", "A point mass at xi, in one dimension."),
+        "gaussian": lazy("genkit_images.toys:Gaussian", "Independent normals N(mean, std^2)."),
+        "ring": lazy("genkit_images.toys:Ring", "A circle in the plane, blurred along its radius."),
+    }

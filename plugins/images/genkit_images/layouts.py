@@ -1,0 +1,153 @@
+"""How images lie in an HDF5 file: which arrays, which axes, which labels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import h5py
+import numpy as np
+
+from genkit import store
+from genkit.errors import DataError
+from genkit_images.arrays import BLOCK, Array
+from genkit_images.pictures import Picture
+
+NAMES = ((("train/images", "train/labels"), ("held_out/images", "held_out/labels")),
+         (("train_images", "train_labels"), ("test_images", "test_labels")),
+         (("images", "labels"), None))
+
+
+@attrs.frozen(kw_only=True)
+class Part:
+    """Images and labels of a file that belong together.
+
+    Attributes:
+        images, labels: Names of the arrays; the latter need not be there.
+        count: Number of images.
+        shape: (C, H, W), however they lie in the file.
+        axes: How they do: "NCHW", "NHWC" or "NHW".
+    """
+
+    images: str
+    labels: str
+    count: int
+    shape: tuple[int, int, int]
+    axes: str
+
+    @property
+    def gib(self) -> float:
+        return self.count * int(np.prod(self.shape)) / 2**30
+
+    def read(self, file: h5py.File, rows: Any = ()) -> Array:
+        """Images by rows (a slice, ascending indices, or all), uint8 (n, C, H, W)."""
+        images = store.read(store.array(file, self.images), rows)
+        if self.axes == "NHW":
+            return images[:, None]
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.axes == "NHWC" else images
+
+    def blocks(self, file: h5py.File) -> Iterator[Array]:
+        return (self.read(file, slice(i, i + BLOCK)) for i in range(0, self.count, BLOCK))
+
+
+def has(file: h5py.File, key: str) -> bool:
+    """Whether the file has an array or a group of that name.
+
+    Raises:
+        DataError: Its table of contents is damaged.
+    """
+    try:
+        return key in file
+    except (OSError, RuntimeError) as error:  # h5py raises either, depending on which byte is wrong
+        raise DataError(file.filename, f"is damaged ({error})", "copy or download it again") from error
+
+
+def parts(file: h5py.File) -> tuple[Part, Part | None]:
+    """The training part, and the one never trained on where the file has one.
+
+    Raises:
+        DataError: The file has no images under a known name, or they are none.
+    """
+    for (images, labels), aside in NAMES:
+        if has(file, images):
+            train = _part(file, images, labels)
+            held_out = _part(file, *aside) if aside and has(file, aside[0]) else None
+            if held_out and held_out.shape != train.shape:
+                raise DataError(f"{file.filename}:/{held_out.images}", f"has images of shape {held_out.shape}",
+                                f"those of {images} are {train.shape}")
+            return train, held_out
+    known = ", ".join(["jpeg", *(train[0] for train, _ in NAMES)])
+    raise DataError(file.filename, f"has no images under a known name; it has {', '.join(sorted(file)) or 'nothing'}",
+                    f"genkit reads {known}")
+
+
+def _part(file: h5py.File, images: str, labels: str) -> Part:
+    found = store.array(file, images)
+    where = f"{file.filename}:/{images}"
+    if found.dtype != np.uint8:
+        raise DataError(where, f"is {found.dtype}, not uint8", "store images as uint8 in 0 ... 255")
+    axes = "NCHW" if "/" in images and found.ndim == 4 else _axes(found.shape)
+    if axes is None or 0 in found.shape:
+        raise DataError(where, f"of shape {found.shape} is no set of images",
+                        "use (N, C, H, W), (N, H, W, C) or (N, H, W), with 1 or 3 channels")
+    n, *rest = found.shape
+    shape = {"NHW": (1, *rest), "NHWC": (*rest[2:], *rest[:2]), "NCHW": tuple(rest)}[axes]
+    return Part(images=images, labels=labels, count=n, shape=shape, axes=axes)
+
+
+def _axes(shape: tuple[int, ...]) -> str | None:
+    """Which axis has 1 or 3 entries, and so is the channels; None where neither or both have."""
+    if len(shape) == 3:
+        return "NHW"
+    if len(shape) != 4 or (shape[1] in (1, 3)) == (shape[3] in (1, 3)):
+        return None
+    return "NCHW" if shape[1] in (1, 3) else "NHWC"
+
+
+def labels(file: h5py.File, key: str, count: int) -> tuple[Array, int]:
+    """Labels, int64 (N,), and how many classes: as the attribute `classes` names, or the largest plus one.
+
+    Raises:
+        DataError: They are absent, not one integer for each image, or beyond the classes.
+    """
+    where = f"{file.filename}:/{key}"
+    found = store.array(file, key)
+    if found.shape != (count,) or found.dtype.kind not in "iu":
+        raise DataError(where, f"is {found.dtype} of shape {found.shape}", f"labels are {count} integers")
+    values = store.read(found).astype(np.int64)
+    classes = _named(file) or int(values.max()) + 1
+    if values.min() < 0 or values.max() >= classes:
+        raise DataError(where, f"has labels {values.min()} ... {values.max()}", f"there are {classes} classes")
+    return values, classes
+
+
+def _named(file: h5py.File) -> int:
+    """How many classes the attribute `classes` names; 0 without one."""
+    try:
+        return np.size(file.attrs["classes"]) if "classes" in file.attrs else 0
+    except (OSError, RuntimeError, KeyError) as error:
+        raise DataError(f"{file.filename}: attribute classes", f"is damaged ({error})",
+                        "copy or download it again") from error
+
+
+def jpegs(file: h5py.File, limit_gib: float) -> list[Picture]:
+    """Pictures of the JPEG layout: `jpeg`, all files one after the other, and `offsets`, (N + 1,).
+
+    Raises:
+        DataError: The arrays do not fit each other, or are above the limit.
+    """
+    stream, offsets = store.array(file, "jpeg"), store.array(file, "offsets")
+    if stream.dtype != np.uint8 or stream.ndim != 1:
+        raise DataError(f"{file.filename}:/jpeg", f"is {stream.dtype} of shape {stream.shape}", "use uint8, one axis")
+    if stream.size / 2**30 > limit_gib:
+        raise DataError(f"{file.filename}:/jpeg", f"is above {limit_gib:g} GiB", "raise dataset.max_gib")
+    ends = store.read(offsets) if offsets.ndim == 1 and offsets.dtype.kind in "iu" else np.zeros(0, np.int64)
+    ends = ends.astype(np.int64)
+    if len(ends) < 2 or ends[0] < 0 or ends[-1] > stream.size or (np.diff(ends) <= 0).any():
+        raise DataError(f"{file.filename}:/offsets", f"does not cut {stream.size} bytes into pictures",
+                        "use ascending integers, one more than there are pictures")
+    data = store.read(stream)
+    cuts = enumerate(itertools.pairwise(ends))
+    return [Picture(f"{file.filename}:/jpeg[{i}]", data[a:b].tobytes()) for i, (a, b) in cuts]

@@ -1,0 +1,247 @@
+"""Claims about HDF5 files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import attrs
+import h5py
+import numpy as np
+import pytest
+import torch
+from genkit_images.hdf5 import Hdf5
+from PIL import Image
+
+from genkit import store
+from genkit.data import Resident, Streamed, batches
+from genkit.errors import DataError
+from genkit.keys import Key
+from genkit.kinds import Setup
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+RANDOM = np.random.RandomState(0)
+IMAGES = RANDOM.randint(0, 256, (1500, 3, 6, 5)).astype(np.uint8)
+LABELS = RANDOM.randint(0, 4, 1500)
+LABELS[:4] = range(4)
+
+
+def shared(name: str) -> Path:
+    if not (SHARED / name).is_file():
+        pytest.skip(f"{name} is not at hand")
+    return SHARED / name
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    arrays = {"train/images": IMAGES, "train/labels": LABELS,
+              "held_out/images": IMAGES[:7, :, ::-1], "held_out/labels": LABELS[:7]}
+    store.write(tmp_path / "own.h5", arrays, {"title": "noise"})
+    return tmp_path / "own.h5"
+
+
+def plain(path: Path, **arrays: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        for key, values in arrays.items():
+            file[key] = values
+    return path
+
+
+def jpegs(path: Path, pictures: list[np.ndarray], **options) -> Path:
+    files = []
+    for pixels in pictures:
+        Image.fromarray(pixels).save(buffer := io.BytesIO(), format="JPEG", **options)
+        files.append(np.frombuffer(buffer.getvalue(), np.uint8))
+    offsets = np.cumsum([0, *map(len, files)])
+    return plain(path, jpeg=np.concatenate(files), offsets=offsets, labels=np.arange(len(files)) % 2)
+
+
+def build(path: Path, setup: Setup | None = None, **settings):
+    return Hdf5(path=path, **settings).build(setup or Setup())
+
+
+def complaint(path: Path, **settings) -> str:
+    with pytest.raises(DataError) as caught:
+        build(path, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_genkits_own_layout_is_read_with_its_held_out_part(own):
+    data = build(own, labels=True)
+    assert isinstance(data, Resident)
+    assert np.array_equal(data.x.numpy(), IMAGES)
+    assert np.array_equal(data.cond["label"].numpy(), LABELS)
+    assert np.array_equal(data.held_out.x.numpy(), IMAGES[:7, :, ::-1])
+    assert data.held_out.cond["label"].tolist() == LABELS[:7].tolist()
+    assert (data.spec.shape, data.spec.classes, data.spec.flip) == ((3, 6, 5), 4, True)
+
+
+def test_labels_and_flips_are_used_only_when_asked_for(own):
+    data = build(own, flip=False)
+    assert (data.spec.classes, data.spec.flip, data.cond) == (0, False, {})
+
+
+def test_what_is_above_the_limit_is_streamed_and_gives_the_same_batches(own):
+    whole, streamed = build(own, labels=True), build(own, labels=True, max_gib=0)
+    assert isinstance(streamed, Streamed)
+    assert isinstance(streamed.held_out, Streamed)
+    for a, b, _ in zip(batches(whole, 0, 0, 64), batches(streamed, 0, 0, 64), range(30), strict=False):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.cond["label"], b.cond["label"])
+
+
+def test_identity_does_not_depend_on_streaming_layout_or_place(own, tmp_path):
+    reference = build(own).identity
+    assert build(own, max_gib=0).identity == reference
+    for name, images in {"first": IMAGES, "last": IMAGES.transpose(0, 2, 3, 1)}.items():
+        path = plain(tmp_path / f"{name}.h5", images=images)
+        assert build(path).identity == build(path, max_gib=0).identity == reference
+    assert build(own, labels=True).identity != reference
+    changed = IMAGES.copy()
+    changed[-1, 0, 0, 0] ^= 1
+    assert build(plain(tmp_path / "changed.h5", images=changed)).identity != reference
+
+
+@pytest.mark.parametrize("max_gib", [4.0, 0.0])
+@pytest.mark.parametrize(
+    ("lie", "shape"), [("NHW", (1, 6, 5)), ("NCHW", (3, 6, 5)), ("NHWC", (3, 6, 5)), ("NHW1", (1, 6, 5))]
+)
+def test_plain_arrays_are_read_however_their_axes_lie(tmp_path, lie, shape, max_gib):
+    stored = {"NHW": IMAGES[:, 0], "NCHW": IMAGES, "NHWC": IMAGES.transpose(0, 2, 3, 1), "NHW1": IMAGES[:, 0, :, :, None]}
+    data = build(plain(tmp_path / "plain.h5", images=stored[lie]), max_gib=max_gib)
+    assert data.spec.shape == shape
+    indices = torch.tensor([3, 1499, 3, 0])
+    assert np.array_equal(data.batch(indices, Key(0)).x.numpy(), IMAGES[indices.numpy(), : shape[0]])
+    assert data.held_out is None
+
+
+def test_test_images_are_held_out(tmp_path):
+    path = plain(tmp_path / "plain.h5", train_images=IMAGES[:50, 0], train_labels=LABELS[:50].astype(np.uint8),
+                 test_images=IMAGES[50:60, 0], test_labels=LABELS[50:60].astype(np.uint8))
+    data = build(path, labels=True)
+    assert (len(data), len(data.held_out)) == (50, 10)
+    assert data.held_out.cond["label"].dtype == torch.int64
+    assert data.held_out.cond["label"].tolist() == LABELS[50:60].tolist()
+
+
+def test_jpeg_files_are_decoded_as_pillow_does(tmp_path):
+    pictures = [np.full((8, 8, 3), 25 * i, np.uint8) for i in range(6)]
+    data = build(jpegs(tmp_path / "jpeg.h5", pictures, quality=95), labels=True)
+    assert data.x.shape == (6, 3, 8, 8)
+    assert (data.x.float().mean((1, 2, 3)) - torch.arange(6) * 25).abs().max() < 2
+    assert data.cond["label"].tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_broken_jpeg_is_named(tmp_path):
+    path = jpegs(tmp_path / "jpeg.h5", [IMAGES[i].transpose(1, 2, 0) for i in range(5)])
+    with h5py.File(path, "r+") as file:
+        file["jpeg"][file["offsets"][3] : file["offsets"][4]] = 0
+    assert "jpeg[3]: is no readable picture" in complaint(path)
+
+
+def test_jpeg_files_that_decode_to_more_than_the_limit_are_refused(tmp_path):
+    path = jpegs(tmp_path / "jpeg.h5", [np.zeros((64, 64, 3), np.uint8)] * 20)
+    assert "raise dataset.max_gib" in complaint(path, max_gib=1e-4)
+
+
+@pytest.mark.parametrize("offsets", [[0, 10, 5], [0, 10**9], [0], [-5, 10], [0.0, 10.0]])
+def test_offsets_that_cut_no_pictures_are_refused(tmp_path, offsets):
+    path = plain(tmp_path / "jpeg.h5", jpeg=np.zeros(100, np.uint8), offsets=np.array(offsets))
+    assert ":/offsets: does not cut" in complaint(path)
+
+
+def test_relative_paths_start_from_the_recipes_folder(own):
+    assert len(build(Path("own.h5"), Setup(folder=own.parent))) == 1500
+
+
+@pytest.mark.parametrize(
+    ("arrays", "what"),
+    [
+        ({}, "has no images under a known name; it has nothing"),
+        ({"pictures": IMAGES}, "it has pictures; genkit reads jpeg, train/images, train_images, images"),
+        ({"images": IMAGES.astype(np.float32)}, "images: is float32, not uint8"),
+        ({"images": IMAGES[:, 0, 0]}, "is no set of images"),
+        ({"images": np.zeros((4, 5, 6, 7), np.uint8)}, "is no set of images"),
+        ({"images": np.zeros((4, 3, 6, 3), np.uint8)}, "is no set of images"),
+        ({"images": np.zeros((0, 6, 6), np.uint8)}, "is no set of images"),
+        ({"train_images": IMAGES, "test_images": IMAGES[:, :, :5]}, "test_images: has images of shape (3, 5, 5)"),
+        ({"jpeg": np.zeros(9, np.uint8)}, "offsets: is not in the file"),
+        ({"jpeg": np.zeros(9), "offsets": np.array([0, 9])}, "jpeg: is float64"),
+    ],
+)
+def test_files_that_hold_no_images_are_refused_in_one_line(tmp_path, arrays, what):
+    assert what in complaint(plain(tmp_path / "wrong.h5", **arrays))
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (None, "labels: is not in the file"),
+        (LABELS[:-1], "labels: is int64 of shape (1499,); labels are 1500 integers"),
+        (LABELS.astype(float), "labels: is float64"),
+        (LABELS - 1, "labels: has labels -1 ... 2"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_in_one_line(tmp_path, labels, what):
+    arrays = {"images": IMAGES} | ({} if labels is None else {"labels": labels})
+    assert what in complaint(plain(tmp_path / "wrong.h5", **arrays), labels=True)
+
+
+def test_labels_beyond_the_named_classes_are_refused(tmp_path):
+    path = plain(tmp_path / "named.h5", images=IMAGES, labels=LABELS)
+    with h5py.File(path, "r+") as file:
+        file.attrs["classes"] = ["a", "b", "c", "d", "e"]
+    assert build(path, labels=True).spec.classes == 5
+    with h5py.File(path, "r+") as file:
+        file.attrs["classes"] = ["a", "b"]
+    assert "there are 2 classes" in complaint(path, labels=True)
+
+
+def test_held_out_classes_that_are_never_trained_on_are_refused(tmp_path):
+    path = plain(tmp_path / "plain.h5", train_images=IMAGES[:4], train_labels=np.arange(4),
+                 test_images=IMAGES[:2], test_labels=np.array([0, 9]))
+    assert "test_labels: has 10 classes; there are 4" in complaint(path, labels=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_truncated_file_is_one_line(own, share):
+    whole = own.read_bytes()
+    own.write_bytes(whole[: int(len(whole) * share)])
+    assert "own.h5: cannot be read as HDF5" in complaint(own)
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    assert "nowhere.h5: no such file" in complaint(tmp_path / "nowhere.h5")
+
+
+def test_a_flipped_bit_in_the_images_is_noticed(own):
+    with h5py.File(own) as file:
+        chunk = file["train/images"].id.get_chunk_info(0)
+    damaged = bytearray(own.read_bytes())
+    damaged[chunk.byte_offset + chunk.size // 2] ^= 1
+    own.write_bytes(damaged)
+    assert "is damaged" in complaint(own)
+    assert "is damaged" in complaint(own, max_gib=0)
+
+
+def test_fashion_mnist_is_read_as_its_authors_describe_it():
+    data = build(shared("fashion-mnist.h5"), labels=True)
+    assert (len(data), len(data.held_out), data.spec.shape, data.spec.classes) == (60_000, 10_000, (1, 28, 28), 10)
+    assert data.cond["label"].bincount().tolist() == [6_000] * 10
+    assert data.x.float().mean().item() / 255 == pytest.approx(0.2860, abs=1e-4)
+
+
+def test_cifar_10_as_jpeg_is_read_as_its_notes_describe_it():
+    data = build(shared("cifar10-jpeg-test.h5"), labels=True)
+    assert (len(data), data.spec.shape, data.spec.classes) == (10_000, (3, 32, 32), 10)
+    assert data.cond["label"].bincount().tolist() == [1_000] * 10
+    means = data.x.float().mean((0, 2, 3)) / 255
+    assert torch.allclose(means, torch.tensor([0.4942, 0.4851, 0.4504]), atol=2e-4)
+
+
+def test_streamed_data_hold_no_images():
+    path = shared("fashion-mnist.h5")
+    data = build(path, max_gib=0.001)
+    held = [v for v in attrs.asdict(data, recurse=False).values() if isinstance(v, torch.Tensor | np.ndarray)]
+    assert held == []

@@ -1,0 +1,51 @@
+"""The MLP for toys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import attrs
+import torch
+import torch.nn.functional as F
+from attrs.validators import ge, gt
+from torch import Tensor, nn
+
+from genkit.kinds import Context, setting
+
+from genkit_unets.blocks import Embedding, lecun, seeded
+
+
+@attrs.frozen(kw_only=True)
+class Mlp:
+    """Residual MLP on the flattened sample, for 1x1 toys.
+
+    h = W [x, embedding], then `depth` times h + V silu(h) / sqrt(depth), then a last layer that starts
+    at zero. It knows nothing of neighbouring pixels.
+    """
+
+    width: int = setting(128, "hidden features; an even number", check=ge(2))
+    depth: int = setting(3, "hidden layers", check=ge(1))
+    fourier_scale: float = setting(0.2, "standard deviation of the frequencies of c_noise", check=gt(0))
+    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=ge(1))
+
+    def build(self, context: Context) -> nn.Module:
+        return seeded(context, lambda: MlpModule(self, context))
+
+
+class MlpModule(nn.Module):
+    """The network of `Mlp`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, C, H, W)."""
+
+    def __init__(self, settings: Mlp, context: Context) -> None:
+        super().__init__()
+        width, size = settings.width, context.spec.size
+        self.embedding = Embedding(width, width, settings.fourier_scale, settings.times, context)
+        self.first = lecun(nn.Linear(size + width, width))
+        self.hidden = nn.ModuleList(lecun(nn.Linear(width, width)) for _ in range(settings.depth))
+        self.last = lecun(nn.Linear(width, size), gain=0.0)
+
+    def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        h = self.first(torch.cat([x.flatten(1), self.embedding(c_noise, cond).to(x.dtype)], 1))
+        for layer in self.hidden:
+            h = h + layer(F.silu(h)) / math.sqrt(len(self.hidden))
+        return self.last(F.silu(h)).reshape(x.shape)

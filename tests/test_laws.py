@@ -1,0 +1,31 @@
+"""Every installed component obeys the laws of its kind; a plugin is tested the day it is installed."""
+
+import pytest
+
+import genkit
+from genkit import registry
+from genkit.testing import laws
+
+NEEDED = {"image-folder": None, "hdf5": None}  # these need a path: plugins/images tests them
+
+
+@pytest.mark.parametrize(("kind", "name"), [k for k in genkit.components() if k[1] not in NEEDED])
+def test_the_component_obeys_its_laws(kind, name):
+    laws.check(genkit.component(kind, name))
+
+
+def test_a_law_can_fail():
+    class Shrinking:
+        def __call__(self, k, total_steps):
+            return 100 - k if k < 90 else 2
+
+    with pytest.raises(AssertionError, match=r"N\(k\) falls"):
+        laws.curriculum(Shrinking())
+
+
+def test_what_the_core_says_about_bundled_plugins_is_true():
+    offered = {}
+    for (kind, name), info in genkit.components().items():
+        offered.setdefault(info.distribution, {}).setdefault(kind, set()).add(name)
+    for distribution, kinds in registry._BUNDLED.items():
+        assert offered[distribution] == {kind: set(names) for kind, names in kinds.items()}
