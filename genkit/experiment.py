@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import signal
@@ -79,7 +80,7 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
     setup = Setup(device=device, seed=recipe.train.seed, levels=recipe.levels, cache_dir=cache_dir(), folder=Path.cwd())
     data = registry.build(recipe.dataset, setup)
     context = Context(**{f.name: getattr(setup, f.name) for f in attrs.fields(Setup)}, spec=data.spec,
-                      data=data.identity, total_steps=recipe.train.steps, load=load_source)
+                      data=data.identity, total_steps=recipe.train.steps, load=functools.partial(load_source, device=device))
     init = _content(recipe.init) if recipe.init.origin else ""
     id = identity(recipe, data.identity, init)
     folder = Path(out) if out else record.root() / f"{recipe.name}-{id}"
@@ -554,7 +555,8 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None) -> De
     lock = record.read(folder / "lock.json")
     device = _device(device)
     context = Context(device=device, seed=recipe.train.seed, levels=recipe.levels, cache_dir=cache_dir(),
-                      spec=Spec(**lock["spec"]), data=lock["data"], total_steps=recipe.train.steps, load=load_source)
+                      spec=Spec(**lock["spec"]), data=lock["data"], total_steps=recipe.train.steps,
+                      load=functools.partial(load_source, device=device))
     newest, _ = checkpoint.latest(folder / "checkpoints")
     if newest is None:
         raise CheckpointError(folder, "has no usable checkpoint yet", "run its recipe again to go on")
@@ -568,13 +570,13 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None) -> De
     return program.student.to(device).eval()
 
 
-def load_source(source: Source) -> Denoiser:
+def load_source(source: Source, device: str | None = None) -> Denoiser:
     """The frozen denoiser that a recipe names: RUN, or recipe:NAME for the finished run of a recipe.
 
     Raises:
         DataError: There is no such run; says how to make it.
     """
-    return load(_run_of(source), source.weights).requires_grad_(False)
+    return load(_run_of(source), source.weights, device).requires_grad_(False)
 
 
 def _run_of(source: Source) -> Path:

@@ -165,10 +165,12 @@ class Data(Protocol):
     `genkit.data.Resident` and `genkit.data.Streamed` are ready-made.
     """
 
-    spec: Spec
-    identity: str
-    held_out: Data | None
-
+    @property
+    def spec(self) -> Spec: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def held_out(self) -> Data | None: ...
     def __len__(self) -> int: ...
     def batch(self, indices: Tensor, key: Key) -> Batch:
         """Samples by index (int64, CPU), x in the spec's dtype, on the setup's device."""
@@ -213,12 +215,13 @@ class Path_(Protocol):
 class Teacher(Protocol):
     """Whose weights answer at r. No-grad and dropout seeds are the objective's business.
 
-    `init` returns the student itself, or another denoiser that the program then owns; `update` follows
-    each optimizer step, `intervals` = N(k) - 1.
+    `init` returns who answers, called as a denoiser is: the student itself; another `Denoiser`, which the
+    program then owns and saves; or a function of the two and of frozen models, which nobody saves.
+    `update` follows each optimizer step, `intervals` = N(k) - 1.
     """
 
-    def init(self, student: Denoiser) -> Denoiser: ...
-    def update(self, teacher: Denoiser, student: Denoiser, intervals: int) -> None: ...
+    def init(self, student: Denoiser) -> Callable[..., Tensor]: ...
+    def update(self, teacher: Callable[..., Tensor], student: Denoiser, intervals: int) -> None: ...
 
 
 class Sampler(Protocol):

@@ -28,7 +28,7 @@ _BUNDLED = {
         "teacher": ("ema",), "weighting": ("uniform",),
     },
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
-    "genkit-lab-unets": {"network": ("unet",)},
+    "genkit-lab-unets": {"network": ("mlp", "unet")},
     "genkit-lab-images": {"dataset": ("digits", "image-folder", "hdf5", "delta", "gaussian", "ring")},
     "genkit-lab-metrics": {"features": ("pixels",), "metric": ("fd", "precision-recall")},
     "genkit-lab-tensorboard": {"tracker": ("tensorboard",)},

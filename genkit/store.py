@@ -7,6 +7,7 @@ Layout: groups `train` and, if there are samples never trained on, `held_out`; e
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 
 from genkit.errors import DataError
 
-FILTERS = {"gzip", "lzf", None}
+FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: those that load no shared object
 
 
 @contextmanager
@@ -42,17 +43,24 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def array(file: h5py.File, key: str) -> h5py.Dataset:
-    """A data set of a file, refused if it would read from elsewhere or cannot fit the file.
+    """A data set of a file, refused if it would read from elsewhere or is not all there.
 
     Raises:
-        DataError: It is absent, a link out of the file, virtual, oddly filtered, or not all there.
+        DataError: It is absent, a link out of the file, virtual, oddly filtered, incomplete, or damaged.
     """
     where = f"{file.filename}:/{key}"
+    try:
+        return _array(file, key, where)
+    except (OSError, RuntimeError, KeyError, TypeError) as error:  # h5py on damaged files
+        raise DataError(where, f"is damaged ({_reason(error)})", "copy or download it again") from error
+
+
+def _array(file: h5py.File, key: str, where: str) -> h5py.Dataset:
     parts = key.split("/")
     for i in range(1, len(parts) + 1):
         prefix = "/".join(parts[:i])
         if prefix not in file:
-            raise DataError(where, "is not in the file", f"it has {', '.join(sorted(file)) or 'nothing'}")
+            raise DataError(where, "is not in the file", f"it has {', '.join(sorted(map(str, file))) or 'nothing'}")
         if not isinstance(file.get(prefix, getlink=True), h5py.HardLink):
             raise DataError(where, "is a link", "store the data in the file itself")
     found = file[key]
@@ -60,11 +68,20 @@ def array(file: h5py.File, key: str) -> h5py.Dataset:
         raise DataError(where, "is a group, not an array", "name an array")
     if found.external or found.is_virtual:
         raise DataError(where, "keeps its data in other files", "store the data in the file itself")
-    if found.compression not in FILTERS:
-        raise DataError(where, f"uses filter {found.compression!r}", "rewrite it with gzip or without")
-    if found.size and found.id.get_storage_size() == 0:
-        raise DataError(where, "was never written", "pack the data again")
+    properties = found.id.get_create_plist()
+    if not {properties.get_filter(i)[0] for i in range(properties.get_nfilters())} <= FILTERS:
+        raise DataError(where, "is compressed by something that could load code", "rewrite it with gzip or without")
+    if found.size and not _complete(found):
+        raise DataError(where, "was never written, or not all of it", "pack the data again")
     return found
+
+
+def _complete(found: h5py.Dataset) -> bool:
+    """Whether every declared value is stored; HDF5 would read the others as zeros."""
+    if not found.chunks:
+        return bool(found.id.get_storage_size() >= found.nbytes)
+    declared = math.prod(-(-side // chunk) for side, chunk in zip(found.shape, found.chunks, strict=True))
+    return bool(found.id.get_num_chunks() == declared)
 
 
 def read(found: h5py.Dataset, index: Any = ()) -> np.ndarray[Any, Any]:
@@ -75,7 +92,7 @@ def read(found: h5py.Dataset, index: Any = ()) -> np.ndarray[Any, Any]:
     """
     try:
         return np.asarray(found[index])
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise DataError(f"{found.file.filename}:{found.name}", f"is damaged ({_reason(error)})",
                         "copy or download it again") from error
 
@@ -105,5 +122,5 @@ def content(*parts: np.ndarray[Any, Any] | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:160]

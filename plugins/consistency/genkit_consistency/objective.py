@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import attrs
@@ -60,12 +61,13 @@ class ConsistencyProgram(Program):
         self.loss, self.weighting = build(settings.loss, context), build(settings.weighting, context)
         self.teaching = build(settings.teacher, context)
         teacher = self.teaching.init(self.student)
-        self.other = None if teacher is self.student else teacher.requires_grad_(False)
+        self.owned = teacher.requires_grad_(False) if isinstance(teacher, Denoiser) and teacher is not self.student else None
+        self._teacher = [teacher]  # in a list, so that the student is not registered twice
 
     @property
-    def teacher(self) -> Denoiser:
-        """Who answers at r; never registered twice."""
-        return self.student if self.other is None else self.other
+    def teacher(self) -> Callable[..., Tensor]:
+        """Who answers at r."""
+        return self._teacher[0]
 
     def points(self, k: int) -> int:
         """N(k)."""

@@ -60,7 +60,7 @@ def has(file: h5py.File, key: str) -> bool:
     """
     try:
         return key in file
-    except (OSError, RuntimeError) as error:  # h5py raises either, depending on which byte is wrong
+    except (OSError, RuntimeError, KeyError) as error:  # h5py's choice depends on which byte is wrong
         raise DataError(file.filename, f"is damaged ({error})", "copy or download it again") from error
 
 
@@ -79,8 +79,7 @@ def parts(file: h5py.File) -> tuple[Part, Part | None]:
                                 f"those of {images} are {train.shape}")
             return train, held_out
     known = ", ".join(["jpeg", *(train[0] for train, _ in NAMES)])
-    raise DataError(file.filename, f"has no images under a known name; it has {', '.join(sorted(file)) or 'nothing'}",
-                    f"genkit reads {known}")
+    raise DataError(file.filename, "has no images under a known name", f"genkit reads {known}")
 
 
 def _part(file: h5py.File, images: str, labels: str) -> Part:

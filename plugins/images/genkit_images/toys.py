@@ -31,7 +31,7 @@ def _drawn(draw: Callable[[int, torch.Generator], Tensor], samples: int, spec: S
     """Training and held-out samples, drawn from the seed; the latter do not depend on how many the former are."""
     key = Key(setup.seed)
     x = draw(samples, key.generator("data", 0))
-    return _resident(x, draw(HELD_OUT, key.generator("data", 0)), spec, setup)
+    return _resident(x, draw(HELD_OUT, key.generator("data", 1)), spec, setup)
 
 
 @attrs.frozen(kw_only=True)

@@ -77,6 +77,11 @@ def test_labels_belong_to_the_identity_only_when_used():
     assert plain.identity == Digits().build(Setup(seed=1)).identity
 
 
+def test_the_identity_of_the_digits_is_that_of_all_runs_so_far():
+    """Another identity, by whatever change to hashing or file, would make every finished run a stranger."""
+    assert Digits().build(Setup()).identity == "498d2e6ef8bb37ed"
+
+
 def test_the_file_says_where_it_is_from_and_under_which_licence():
     with h5py.File(FILE) as file:
         assert "CC BY 4.0" in file.attrs["licence"]

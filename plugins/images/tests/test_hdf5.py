@@ -158,8 +158,8 @@ def test_relative_paths_start_from_the_recipes_folder(own):
 @pytest.mark.parametrize(
     ("arrays", "what"),
     [
-        ({}, "has no images under a known name; it has nothing"),
-        ({"pictures": IMAGES}, "it has pictures; genkit reads jpeg, train/images, train_images, images"),
+        ({}, "has no images under a known name"),
+        ({"pictures": IMAGES}, "genkit reads jpeg, train/images, train_images, images"),
         ({"images": IMAGES.astype(np.float32)}, "images: is float32, not uint8"),
         ({"images": IMAGES[:, 0, 0]}, "is no set of images"),
         ({"images": np.zeros((4, 5, 6, 7), np.uint8)}, "is no set of images"),
@@ -223,6 +223,12 @@ def test_a_flipped_bit_in_the_images_is_noticed(own):
     own.write_bytes(damaged)
     assert "is damaged" in complaint(own)
     assert "is damaged" in complaint(own, max_gib=0)
+
+
+@pytest.mark.parametrize("sign", [b"HEAP", b"TREE", b"SNOD"])
+def test_a_damaged_table_of_contents_is_one_line(own, sign):
+    own.write_bytes(own.read_bytes().replace(sign, b"    ", 1))
+    assert "is damaged" in complaint(own)
 
 
 def test_fashion_mnist_is_read_as_its_authors_describe_it():

@@ -8,6 +8,8 @@ GENKIT_API = 1
 @hookimpl
 def genkit_network():
     return {
-        "unet": lazy("genkit_unets.unet:UNet", "Small 2-D U-Net: residual blocks, concatenated skips, attention if asked."),
+        "unet": lazy(
+            "genkit_unets.unet:UNet", "Small 2-D U-Net: residual blocks, concatenated skips, attention if asked."
+        ),
         "mlp": lazy("genkit_unets.mlp:Mlp", "Residual MLP on the flattened sample, for 1x1 toys."),
     }

@@ -14,6 +14,7 @@ from genkit.keys import Key
 from genkit.kinds import Context
 
 Module = TypeVar("Module", bound=nn.Module)
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def seeded(context: Context, make: Callable[[], Module]) -> Module:
@@ -32,11 +33,11 @@ def seeded(context: Context, make: Callable[[], Module]) -> Module:
     return module.to(context.device)
 
 
-def lecun(layer: Module, gain: float = 1.0) -> Module:
+def lecun(layer: Layer, gain: float = 1.0) -> Layer:
     """A convolution or linear layer with weights ~ N(0, gain^2 / fan_in) and no bias: unit variance is kept."""
     fan_in = layer.weight[0].numel()
     nn.init.normal_(layer.weight, std=gain / math.sqrt(fan_in))
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
 
@@ -60,6 +61,8 @@ class Fourier(nn.Module):
     Source: Tancik et al. 2020 (arXiv 2006.10739); Song et al. 2021 (arXiv 2011.13456), appendix C; the
     scale 0.02 is from Song & Dhariwal 2023 (arXiv 2310.14189), section 3.2.
     """
+
+    freqs: Tensor
 
     def __init__(self, channels: int, scale: float, times: int, generator: torch.Generator) -> None:
         super().__init__()

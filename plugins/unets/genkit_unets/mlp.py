@@ -12,7 +12,6 @@ from attrs.validators import ge, gt
 from torch import Tensor, nn
 
 from genkit.kinds import Context, setting
-
 from genkit_unets.blocks import Embedding, lecun, seeded
 
 
@@ -20,8 +19,9 @@ from genkit_unets.blocks import Embedding, lecun, seeded
 class Mlp:
     """Residual MLP on the flattened sample, for 1x1 toys.
 
-    h = W [x, embedding], then `depth` times h + V silu(h) / sqrt(depth), then a last layer that starts
-    at zero. It knows nothing of neighbouring pixels.
+    h = W x + U embedding, then `depth` times h + V silu(h) / sqrt(depth), then a last layer that starts
+    at zero. W and U start with unit gain each: in one matrix the few numbers of x would drown among those
+    of the embedding. It knows nothing of neighbouring pixels.
     """
 
     width: int = setting(128, "hidden features; an even number", check=ge(2))
@@ -40,12 +40,12 @@ class MlpModule(nn.Module):
         super().__init__()
         width, size = settings.width, context.spec.size
         self.embedding = Embedding(width, width, settings.fourier_scale, settings.times, context)
-        self.first = lecun(nn.Linear(size + width, width))
+        self.first, self.second = lecun(nn.Linear(size, width)), lecun(nn.Linear(width, width))
         self.hidden = nn.ModuleList(lecun(nn.Linear(width, width)) for _ in range(settings.depth))
         self.last = lecun(nn.Linear(width, size), gain=0.0)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        h = self.first(torch.cat([x.flatten(1), self.embedding(c_noise, cond).to(x.dtype)], 1))
+        h = self.first(x.flatten(1)) + self.second(self.embedding(c_noise, cond).to(x.dtype))
         for layer in self.hidden:
             h = h + layer(F.silu(h)) / math.sqrt(len(self.hidden))
         return self.last(F.silu(h)).reshape(x.shape)

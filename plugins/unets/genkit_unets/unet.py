@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import attrs
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from genkit.errors import RecipeError
 from genkit.kinds import Context, setting
-
 from genkit_unets.blocks import Attention, Block, Embedding, conv, norm, seeded
 
 
@@ -96,10 +96,10 @@ class UNetModule(nn.Module):
         def stages(channels: list[int], out: int, level: int) -> nn.ModuleList:
             return nn.ModuleList(Stage(c, out, emb, settings.dropout, attention[level]) for c in channels)
 
-        self.halves = [small != large for large, small in zip(sizes, sizes[1:], strict=False)]
+        self.halves = [small != large for large, small in itertools.pairwise(sizes)]
         self.embedding = Embedding(width, emb, settings.fourier_scale, settings.times, context)
         self.stem = conv(context.spec.channels, width)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()  # of levels, each a list of stages
         for i, out in enumerate(widths):
             self.down.append(stages([widths[max(i - 1, 0)]] + [out] * (depth - 1), out, i))
         self.middle = stages([widths[-1]], widths[-1], -1)[0]
@@ -114,12 +114,12 @@ class UNetModule(nn.Module):
         for i, stages in enumerate(self.down):
             if i and self.halves[i - 1]:
                 x = F.avg_pool2d(x, 2)
-            for stage in stages:
+            for stage in stages:  # type: ignore[attr-defined]
                 x = stage(x, emb)
                 skips.append(x)
         x = self.middle(x, emb)
         for i in reversed(range(len(self.up))):
-            for stage in self.up[i]:
+            for stage in self.up[i]:  # type: ignore[attr-defined]
                 x = stage(torch.cat([x, skips.pop()], 1), emb)
             if i and self.halves[i - 1]:
                 x = F.interpolate(x, scale_factor=2.0)

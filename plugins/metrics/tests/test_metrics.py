@@ -1,0 +1,175 @@
+"""Claims about the components: their figures, floors, merging and errors."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import pickle
+import subprocess
+import sys
+
+import attrs
+import genkit_metrics
+import pytest
+import torch
+from genkit_metrics.features import Pixels
+from genkit_metrics.frechet import frechet_distance
+from genkit_metrics.manifold import precision_recall
+from genkit_metrics.metrics import FrechetDistance, PrecisionRecall, _draws
+
+from genkit.errors import DataError
+from genkit.hookspecs import API
+from genkit.kinds import Context, Sampled, Spec
+
+OFFERS = genkit_metrics.genkit_features() | genkit_metrics.genkit_metric()
+CONTEXT = Context(spec=Spec(channels=1, height=2, width=3))
+
+
+def images(n: int, seed: int, spread: int = 256) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    level = torch.randint(spread // 2, (n, 1, 1, 1), generator=generator)  # correlates the pixels
+    return (level + torch.randint(spread // 2, (n, 1, 2, 3), generator=generator)).to(torch.uint8)
+
+
+def feed(accumulator, x: torch.Tensor, real: bool | str, batch: int = 64) -> None:
+    extract = Pixels().build(CONTEXT)
+    for part in x.split(batch):
+        accumulator.update(Sampled(part, extract(part), {}), real)
+
+
+def figures(metric, train, fake, held_out=None, batch: int = 64) -> dict[str, float]:
+    accumulator = metric.build(CONTEXT)
+    feed(accumulator, train, True, batch)
+    if held_out is not None:
+        feed(accumulator, held_out, "held-out", batch)
+    feed(accumulator, fake, False, batch)
+    return accumulator.compute()
+
+
+TRAIN, FAKE, HELD_OUT = images(500, 0), images(400, 1, spread=200), images(80, 2)
+METRICS = [FrechetDistance(features=Pixels()), PrecisionRecall(features=Pixels(), max_samples=300)]
+by_metric = pytest.mark.parametrize("metric", METRICS, ids=["fd", "precision-recall"])
+
+
+def pool(x: torch.Tensor) -> torch.Tensor:
+    return (x.double() / 127.5 - 1).flatten(1)
+
+
+def law(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return pool(x).mean(0), torch.cov(pool(x).T)
+
+
+def test_pixels():
+    got = Pixels().build(CONTEXT)(torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 3))
+    assert got["pool"].tolist() == [[-1.0, 1.0, pytest.approx(-0.6)]]
+    with pytest.raises(DataError, match="float32"):
+        Pixels().build(CONTEXT)(torch.zeros(1, 1, 2, 2))
+
+
+def test_fd_is_the_distance_of_moments():
+    got = figures(METRICS[0], TRAIN, FAKE, HELD_OUT)
+    assert list(got) == ["fd", "fd_held_out", "fd_floor", "fd_held_out_floor"]
+    assert got["fd"] == pytest.approx(frechet_distance(*law(TRAIN), *law(FAKE)), rel=1e-5)  # features are float32
+    assert got["fd_held_out"] == pytest.approx(frechet_distance(*law(HELD_OUT), *law(FAKE)), rel=1e-5)
+
+
+def test_the_floor_is_what_resampled_training_images_score():
+    def resampled(seed: int) -> torch.Tensor:
+        return TRAIN[torch.randint(500, (400,), generator=torch.Generator().manual_seed(seed))]
+
+    scores = [figures(METRICS[0], TRAIN, resampled(seed), HELD_OUT) for seed in range(8)]
+    floor, held_out_floor = (scores[0][name] for name in ("fd_floor", "fd_held_out_floor"))
+    assert all(s["fd_floor"] == floor for s in scores)
+    assert 0.5 * floor < sum(s["fd"] for s in scores) / 8 < 2 * floor
+    assert 0.7 * held_out_floor < sum(s["fd_held_out"] for s in scores) / 8 < 1.4 * held_out_floor
+    other = figures(METRICS[0], TRAIN, FAKE, HELD_OUT)
+    assert 0 < floor < other["fd"] / 10
+    assert 0 < held_out_floor < other["fd_held_out"]
+
+
+def test_the_floor_is_a_mean_over_draws():
+    drawn = [law(TRAIN.repeat_interleave(times, 0)) for times in _draws(500, 400)]
+    got = figures(METRICS[0], TRAIN, FAKE, HELD_OUT)
+    for name, x in (("fd_floor", TRAIN), ("fd_held_out_floor", HELD_OUT)):
+        assert got[name] == pytest.approx(sum(frechet_distance(*law(x), *d) for d in drawn) / 3, rel=1e-4)
+
+
+def test_the_floor_falls_with_the_number_of_samples():
+    few, many = (figures(METRICS[0], TRAIN, images(n, 3))["fd_floor"] for n in (100, 10_000))
+    assert 30 < few / many < 300
+
+
+def test_the_floor_of_a_part_of_the_training_images():
+    whole = figures(METRICS[0], TRAIN, FAKE)
+    part = figures(FrechetDistance(features=Pixels(), floor_max=200), TRAIN, FAKE)
+    assert part["fd"] == whole["fd"]
+    assert part["fd_floor"] == pytest.approx(whole["fd_floor"], rel=0.8)
+    assert figures(FrechetDistance(features=Pixels(), floor=False), TRAIN, FAKE) == {"fd": whole["fd"]}
+
+
+def test_precision_recall_is_that_of_the_features():
+    got = figures(PrecisionRecall(features=Pixels(), k=5), TRAIN, FAKE, HELD_OUT)
+    assert list(got) == ["precision", "recall", "precision_floor", "recall_floor"]
+    assert (got["precision"], got["recall"]) == precision_recall(pool(TRAIN), pool(FAKE), 5)
+    assert (got["precision_floor"], got["recall_floor"]) == precision_recall(pool(TRAIN), pool(HELD_OUT), 5)
+    assert list(figures(PrecisionRecall(features=Pixels()), TRAIN, FAKE)) == ["precision", "recall"]
+
+
+@by_metric
+def test_batches_do_not_matter(metric):
+    reference = figures(metric, TRAIN, FAKE, HELD_OUT)
+    for batch in (1, 37, 500):
+        assert figures(metric, TRAIN, FAKE, HELD_OUT, batch) == pytest.approx(reference, rel=1e-10)
+
+
+@by_metric
+def test_processes_do_not_matter(metric):
+    """As the core does it: real images on the first process, generated ones on all, by way of pickle."""
+    metric = attrs.evolve(metric, **({"max_samples": 1000} if isinstance(metric, PrecisionRecall) else {}))
+    first, second, empty = (metric.build(CONTEXT) for _ in range(3))
+    feed(first, TRAIN, True)
+    feed(first, HELD_OUT, "held-out")
+    real = first
+    first = copy.deepcopy(real)
+    feed(first, FAKE[:150], False)
+    feed(second, FAKE[150:], False)
+    for other in (second, empty):
+        first.merge(pickle.loads(pickle.dumps(other)))
+    assert first.compute() == pytest.approx(figures(metric, TRAIN, FAKE, HELD_OUT), rel=1e-10)
+    with pytest.raises(DataError, match="0 generated images"):
+        real.compute()
+
+
+@by_metric
+def test_errors_say_what_to_do(metric):
+    for train, fake, held_out in ((TRAIN[:1], FAKE, None), (TRAIN, FAKE[:1], None), (TRAIN, FAKE, HELD_OUT[:1])):
+        with pytest.raises(DataError, match=r"1 (training|generated|held-out) images; give at least"):
+            figures(metric, train, fake, held_out)
+    with pytest.raises(DataError, match="no feature 'logits'; set feature to one of: pool"):
+        figures(attrs.evolve(metric, feature="logits"), TRAIN, FAKE)
+    with pytest.raises(DataError, match="4 generated features, 6 real ones|compare the same features"):
+        figures(metric, TRAIN, FAKE[:, :, :, :2])
+    accumulator = metric.build(CONTEXT)
+    feed(accumulator, TRAIN, True)
+    with pytest.raises(DataError, match="NaN"):
+        accumulator.update(Sampled(FAKE[:9], {"pool": torch.full((9, 6), torch.nan)}, {}), False)
+        accumulator.compute()
+
+
+@pytest.mark.parametrize("name", OFFERS)
+def test_offers_are_described(name):
+    module, _, cls = OFFERS[name].target.partition(":")
+    component = getattr(importlib.import_module(module), cls)
+    assert inspect.getdoc(component).splitlines()[0] == OFFERS[name].summary
+    assert all(field.metadata["help"] for field in attrs.fields(component))
+
+
+def test_importing_the_plugin_imports_neither_torch_nor_its_components():
+    code = (
+        "import sys, genkit_metrics; genkit_metrics.genkit_metric();"
+        "print([m for m in ('torch', 'numpy', 'scipy', 'genkit_metrics.metrics') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert genkit_metrics.GENKIT_API == API

@@ -1,0 +1,24 @@
+"""Optimizers with warm-up and decay of their rate, and profiles of the running average."""
+
+from genkit.hookspecs import hookimpl, lazy
+
+GENKIT_API = 1
+
+
+@hookimpl
+def genkit_optimizer():
+    return {
+        "radam": lazy("genkit_optim.optimizers:RAdam", "Rectified Adam, exact, on torch's fused Adam kernel."),
+        "adam": lazy("genkit_optim.optimizers:Adam", "Adam; weight decay is added to the gradient."),
+        "adamw": lazy("genkit_optim.optimizers:AdamW", "Adam with decoupled weight decay."),
+    }
+
+
+@hookimpl
+def genkit_ema():
+    return {
+        "constant": lazy("genkit_optim.ema:Constant", "Constant decay, with a warm-up if asked."),
+        "halflife": lazy(
+            "genkit_optim.ema:Halflife", "Decay by a half-life in thousands of images: beta = 0.5^(B / halflife)."
+        ),
+    }

@@ -1,0 +1,77 @@
+"""Claims about the TensorBoard tracker."""
+
+from __future__ import annotations
+
+import io
+
+import genkit_tensorboard
+import numpy as np
+import pytest
+import torch
+from genkit_tensorboard.tracker import TensorBoard
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+RECIPE = {"name": "tiny", "loss": {"use": "l2"}}
+
+
+def read(folder):
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def curve(folder, name):
+    return [(e.step, e.value) for e in read(folder).Scalars(name)]
+
+
+def test_figures_come_back_by_name_and_step(tmp_path):
+    session = TensorBoard().open(tmp_path, RECIPE)
+    session.scalars(0, {"loss": 2.0, "fd": 10.0})
+    session.scalars(5, {"loss": 1.0})
+    session.close()
+    assert curve(tmp_path, "loss") == [(0, 2.0), (5, 1.0)]
+    assert curve(tmp_path, "fd") == [(0, 10.0)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_come_back_as_they_were(tmp_path, channels):
+    picture = torch.randint(0, 256, (channels, 6, 9), dtype=torch.uint8)
+    session = TensorBoard().open(tmp_path, RECIPE)
+    session.images(7, "samples", picture)
+    session.close()
+    (event,) = read(tmp_path).Images("samples")
+    pixels = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB"))
+    assert event.step == 7
+    assert np.array_equal(pixels, picture.expand(3, -1, -1).permute(1, 2, 0).numpy())
+
+
+def test_resumed_run_hides_the_steps_that_it_takes_again(tmp_path):
+    first = TensorBoard().open(tmp_path, RECIPE)
+    for k in range(6):
+        first.scalars(k, {"loss": 100.0 + k})
+    first.close()
+    second = TensorBoard().open(tmp_path, RECIPE)
+    for k in range(3, 5):
+        second.scalars(k, {"loss": 200.0 + k})
+    second.close()
+    assert curve(tmp_path, "loss") == [(0, 100.0), (1, 101.0), (2, 102.0), (3, 203.0), (4, 204.0)]
+
+
+def test_run_of_which_nothing_was_told_leaves_no_files(tmp_path):
+    TensorBoard().open(tmp_path, RECIPE).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_recipe_stands_beside_the_curves(tmp_path):
+    session = TensorBoard().open(tmp_path, RECIPE)
+    session.scalars(0, {"loss": 1.0})
+    session.close()
+    (event,) = read(tmp_path).Tensors("recipe/text_summary")
+    assert b'"use": "l2"' in event.tensor_proto.string_val[0]
+
+
+def test_summary_is_the_first_line_of_the_docstring():
+    offer = genkit_tensorboard.genkit_tracker()["tensorboard"]
+    assert offer.target == f"{TensorBoard.__module__}:{TensorBoard.__name__}"
+    assert offer.summary == TensorBoard.__doc__.splitlines()[0]
