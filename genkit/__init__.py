@@ -13,10 +13,10 @@ _HOMES = {
     "Batch": "kinds", "hookimpl": "hookspecs", "lazy": "hookspecs", "component": "registry", "build": "registry",
     "components": "registry", "ComponentInfo": "registry", "load_recipe": "recipe", "recipe_of": "recipe",
     "Recipe": "recipe", "State": "state", "train": "training", "sample": "sampling", "picture": "pictures",
-    "run": "experiment", "load": "experiment", "RunResult": "experiment", "evaluate": "experiment",
+    "run": "experiment", "load": "models", "RunResult": "experiment", "evaluate": "experiment",
     "ablate": "study",
 }  # fmt: skip
-__all__ = [*_HOMES, "__version__"]
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above
 
 
 def __getattr__(name: str) -> Any:

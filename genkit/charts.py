@@ -64,7 +64,7 @@ class Axis(NamedTuple):
 def _round_ticks(low: float, high: float, most: int) -> list[float]:
     rough = (high - low) / most or 1.0
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next((m * power for m in (1, 2, 2.5, 5) if m * power >= rough * 0.999), 10 * power)
+    step = next((m * power for m in (1, 2, 5) if m * power >= rough * 0.999), 10 * power)
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
@@ -217,7 +217,7 @@ def chart(
         return ""
     values = [v for s in series for _, v in s.points if v is not None]
     steps = [k for s in series for k, _ in s.points]
-    x, y = Axis(min(steps), max(max(steps), min(steps) + 1)), Axis.of(values, log)
+    x, y = Axis(min(0, *steps), max(1, *steps)), Axis.of(values, log)
     caption, said = _heading(title, note or ("log scale" if y.log else ""), series, values)
     lines = _lines(series, x, y, stairs, dots, marks)
     return (
@@ -237,7 +237,7 @@ STYLE = """
 .plot path{vector-effect:non-scaling-stroke;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
 .plot .grid{stroke:var(--line);stroke-width:1}.plot .mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 4}
 .plot .raw{stroke-width:1;opacity:.38}.plot .main{stroke-width:2.2}.plot .floor{stroke-dasharray:1 5}
-.plot .dots{stroke-width:6.5;stroke-dasharray:none}.plot .floor.dots{stroke-width:0}
+.plot .dots{stroke-width:6.5}.plot .floor.dots{stroke-width:0}
 .raw,.main,.c0{stroke:var(--c0);border-color:var(--c0)!important}.c1{stroke:var(--c1);border-color:var(--c1)!important}
 .c2{stroke:var(--c2);border-color:var(--c2)!important}.c3{stroke:var(--c3);border-color:var(--c3)!important}
 .c4{stroke:var(--c4);border-color:var(--c4)!important}.c5{stroke:var(--c5);border-color:var(--c5)!important}

@@ -37,7 +37,7 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
         own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
         save_file(own, partial / "state.safetensors")
         (partial / "state.json").write_text(json.dumps(numbers))
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(partial.iterdir())}
+        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(partial.iterdir())}
         manifest = {"format": FORMAT, "k": k, "torch": torch.__version__, "files": files}
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
         for path in (*partial.iterdir(), partial):
@@ -48,8 +48,11 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
         _sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(final, f"cannot be written ({' '.join(str(error).split())})",
-                              "free space; the run continues from the checkpoint before") from error
+        raise CheckpointError(
+            final,
+            f"cannot be written ({' '.join(str(error).split())})",
+            "free space; the run continues from the checkpoint before",
+        ) from error
     if fault := broken(final):
         raise CheckpointError(final, f"reads back wrong: {fault}", "check the disk")
     for old in _all(folder)[:-keep]:
@@ -59,7 +62,7 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
 
 def latest(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that its manifest vouches for, and a line about each that was passed over."""
-    passed = []
+    passed: list[str] = []
     for path in reversed(_all(folder)):
         fault = broken(path)
         if not fault:
@@ -87,7 +90,7 @@ def broken(path: Path) -> str:
             file = path / name
             if file.stat().st_size != said["bytes"]:
                 return f"{name} has {file.stat().st_size} bytes instead of {said['bytes']}"
-            if _sha256(file) != said["sha256"]:
+            if sha256(file) != said["sha256"]:
                 return f"{name} is damaged (its SHA-256 differs)"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -116,7 +119,8 @@ def _discard(path: Path) -> None:
     shutil.rmtree(trash)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -44,8 +44,9 @@ class Resident:
         if len(self.x) == 0:
             raise DataError("dataset", "has no samples", "check its path and settings")
         if tuple(self.x.shape[1:]) != self.spec.shape:
-            raise DataError("dataset", f"has samples of shape {tuple(self.x.shape[1:])}",
-                            f"its spec says {self.spec.shape}")
+            raise DataError(
+                "dataset", f"has samples of shape {tuple(self.x.shape[1:])}", f"its spec says {self.spec.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.x)
@@ -79,7 +80,7 @@ class Streamed:
         return self.count
 
     def batch(self, indices: Tensor, key: Key) -> Batch:
-        rows, back = indices.unique(return_inverse=True)
+        rows, back = torch.unique(indices, return_inverse=True)
         with store.opened(self.path) as file:
             images = store.read(store.array(file, f"{self.group}/images"), rows.numpy())
         x = torch.from_numpy(images)[back].to(self.device, non_blocking=True)
@@ -126,8 +127,8 @@ def _count(first: int) -> Iterator[int]:
 def _ahead(read: Callable[[int], Batch], k: int) -> Iterator[Batch]:
     with ThreadPoolExecutor(1) as pool:
         coming: Future[Batch] = pool.submit(read, k)
-        for k in _count(k + 1):
-            batch, coming = coming.result(), pool.submit(read, k)
+        for after in _count(k + 1):
+            batch, coming = coming.result(), pool.submit(read, after)
             yield batch
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -70,7 +71,7 @@ class Loss(NamedTuple):
     """One value per sample, (B,), and figures: device scalars by name, for people to look at."""
 
     values: Tensor
-    figures: dict[str, Tensor | float] = {}
+    figures: Mapping[str, Tensor | float] = MappingProxyType({})
 
 
 class Program(nn.Module):

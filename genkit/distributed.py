@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 def rank() -> int:
@@ -46,10 +45,10 @@ def average(tensors: Iterable[Tensor | None]) -> None:
         if tensor is not None:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
     for group in by_dtype.values():
-        flat = _flatten_dense_tensors(group) / world()
+        flat = torch.cat([tensor.flatten() for tensor in group]) / world()
         dist.all_reduce(flat)
-        for tensor, mean in zip(group, _unflatten_dense_tensors(flat, group), strict=True):
-            tensor.copy_(mean)
+        for tensor, mean in zip(group, torch.split(flat, [t.numel() for t in group]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
 
 def any_of(flag: bool) -> bool:

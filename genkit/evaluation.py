@@ -105,4 +105,4 @@ def require_metrics(metrics: Mapping[str, Any]) -> None:
         DataError: The recipe names no metric.
     """
     if not metrics:
-        raise DataError("metrics", "the recipe names none", "add for instance [metrics.fd] use = \"fd\"")
+        raise DataError("metrics", "the recipe names none", 'add for instance [metrics.fd] use = "fd"')

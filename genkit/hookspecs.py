@@ -92,7 +92,7 @@ def genkit_recipes() -> str:  # type: ignore[empty-body]
     """The package whose *.toml files are recipes."""
 @hookspec
 def genkit_commands() -> Offer:  # type: ignore[empty-body]
-    """Commands: typer apps (`genkit NAME ...`)."""
+    """Commands `genkit NAME …`: functions with typer's annotations, or typer apps."""
 
 
 # A run's life. These get the key of the step and may not touch the default generator.

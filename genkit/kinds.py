@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import attrs
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from genkit.denoiser import Denoiser, Program, Scalings
+    from genkit.denoiser import Denoiser, Scalings
     from genkit.keys import Key
 
 # ---- fields of a component ---------------------------------------------------------------------
@@ -42,9 +42,7 @@ def setting(
         identity: Whether it can change trained weights, and so belongs to a run's id.
         key: Its name in a recipe, where Python forbids it.
     """
-    return attrs.field(
-        default=default, validator=check, metadata={"help": help, "identity": identity, "key": key}
-    )
+    return attrs.field(default=default, validator=check, metadata={"help": help, "identity": identity, "key": key})
 
 
 def slot(kind: str, default: str | None = None, help: str = "", *, identity: bool = True) -> Any:
@@ -231,7 +229,10 @@ class Sampler(Protocol):
     """
 
     def __call__(
-        self, denoiser: Denoiser, draw: Callable[[int], Tensor], cond: Mapping[str, Tensor],
+        self,
+        denoiser: Denoiser,
+        draw: Callable[[int], Tensor],
+        cond: Mapping[str, Tensor],
         steps: int | Sequence[float],
     ) -> Tensor: ...
     def nfe(self, steps: int | Sequence[float]) -> int:
@@ -244,7 +245,7 @@ class Accumulator(Protocol):
     def update(self, sampled: Sampled, real: bool | str) -> None:
         """`real` is False for generated samples, True for training data, "held-out" for the rest."""
 
-    def merge(self, other: Accumulator) -> None: ...
+    def merge(self, other: Self) -> None: ...
     def compute(self) -> dict[str, float]: ...
 
 

@@ -51,7 +51,7 @@ class Levels:
         if n < 2:
             raise RecipeError("curriculum", f"N = {n} grid points make no pair", "use at least 2")
         a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        sigmas = (a + torch.linspace(0, 1, n, dtype=torch.float64) * (b - a)) ** self.rho
+        sigmas: Tensor = (a + torch.linspace(0, 1, n, dtype=torch.float64) * (b - a)) ** self.rho
         sigmas[0], sigmas[-1] = self.sigma_min, self.sigma_max
         return sigmas
 

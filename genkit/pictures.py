@@ -27,8 +27,9 @@ def picture(images: Tensor, columns: int | None = None) -> Tensor:
     shown = images[:, :3] if channels >= 3 else images[:, :1]
     rows = math.ceil(len(shown) / columns)
     gap = 1
-    canvas = torch.full((shown.shape[1], rows * (height + gap) + gap, columns * (width + gap) + gap), 40,
-                        dtype=torch.uint8)
+    canvas = torch.full(
+        (shown.shape[1], rows * (height + gap) + gap, columns * (width + gap) + gap), 40, dtype=torch.uint8
+    )
     for i, image in enumerate(shown.cpu()):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
         canvas[:, top : top + height, left : left + width] = image

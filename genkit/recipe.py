@@ -51,8 +51,9 @@ class Evaluate:
     steps: tuple[int, ...] = setting(
         (1,), "numbers of sampling steps", check=_v.deep_iterable(_v.ge(1), _v.min_len(1)), identity=False
     )
-    every_steps: int = setting(0, "also evaluate every so many training steps; 0 for never", check=_v.ge(0),
-                               identity=False)
+    every_steps: int = setting(
+        0, "also evaluate every so many training steps; 0 for never", check=_v.ge(0), identity=False
+    )
     seed: int = setting(0, "seed of the latents", check=_v.ge(0), identity=False)
     weights: str = setting("ema", "ema or raw", check=_v.in_(("ema", "raw")), identity=False)
 
@@ -62,8 +63,9 @@ class Recipe:
     """Everything a run is made from. Its fields are a recipe's tables."""
 
     genkit: int = setting(FORMAT, "recipe format", check=_v.in_((FORMAT,)), identity=False)
-    name: str = setting("run", "name of the run folder", check=_v.matches_re(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"),
-                        identity=False)
+    name: str = setting(
+        "run", "name of the run folder", check=_v.matches_re(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), identity=False
+    )
     dataset: Any = slot("dataset")
     objective: Any = slot("objective")
     optimizer: Any = slot("optimizer", "radam")
@@ -121,6 +123,9 @@ class Recipe:
         }
 
 
+CORE_TABLES: dict[str, type] = {"train": Train, "levels": Levels, "init": Source, "evaluate": Evaluate}
+
+
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), swaps: Iterable[str] = ()) -> Recipe:
     """A recipe by path or by the name of an installed one, resolved and checked.
 
@@ -148,8 +153,9 @@ def _swappable(swaps: Iterable[str]) -> list[str]:
     for swap in listed:
         slot = swap.partition("=")[0].split(".")[0]
         if slot in ("metrics", "evaluate", "train", "levels", "name", "genkit", "trackers", "init"):
-            raise RecipeError(f"--swap {swap!r}", f"{slot} is no component to swap",
-                              "all arms share it; use an override instead")
+            raise RecipeError(
+                f"--swap {swap!r}", f"{slot} is no component to swap", "all arms share it; use an override instead"
+            )
     return listed
 
 
@@ -164,6 +170,8 @@ def resolved(layers: Layers, notices: Iterable[str] = ()) -> Recipe:
     said += _drop_inherited(tree, layers.inherited)
     values: dict[str, Any] = {}
     known = {name: field for name, field in fields(Recipe) if name not in ("places", "notices")}
+    for name, cls in CORE_TABLES.items():
+        places.known.update({key: f"{name}.{key}" for key, _ in fields(cls)})
     for name in tree:
         if name not in known:
             problems.append(RecipeError(places.where((name,)), "unknown key", f"keys: {names(known)}"))
@@ -172,7 +180,7 @@ def resolved(layers: Layers, notices: Iterable[str] = ()) -> Recipe:
             values[name] = resolve._value(Recipe, known[name], tree[name], (name,), problems, places)
     for name in ("dataset", "objective", "optimizer", "ema"):
         values[name] = resolve._slot(known[name], tree.get(name), (name,), problems, places)
-    for name, cls in (("train", Train), ("levels", Levels), ("init", Source), ("evaluate", Evaluate)):
+    for name, cls in CORE_TABLES.items():
         values[name] = resolve.settings(cls, tree.get(name, {}), (name,), problems, places)
     for name, kind in (("metrics", "metric"), ("trackers", "tracker")):
         values[name] = _named(kind, tree.get(name, {}), name, problems, places)
@@ -192,8 +200,7 @@ def _named(kind: str, table: Any, name: str, problems: list[GenkitError], places
 def _drop_inherited(tree: Tree, inherited: set[str]) -> list[str]:
     """Drop slots that were written for another objective and that this one does not have."""
     objective = tree.get("objective")
-    use = objective.get("use") if isinstance(objective, dict) else None
-    if not inherited or not isinstance(use, str):
+    if not inherited or not isinstance(objective, dict) or not isinstance(use := objective.get("use"), str):
         return []
     try:
         has = dict(fields(registry.load(registry.find("objective", use))))
@@ -257,8 +264,11 @@ def find(recipe: str) -> tuple[Path, list[str]]:
     if path.suffix == ".toml" and path.stem in known:
         return known[path.stem][1], [f"{recipe} is not here: taking the installed recipe {path.stem}"]
     bare = [name for name in known if "/" not in name]
-    raise RecipeError(recipe, "no such recipe file or installed recipe",
-                      tables._closest(path.stem, bare) or f"installed: {names(bare)}")
+    raise RecipeError(
+        recipe,
+        "no such recipe file or installed recipe",
+        tables._closest(path.stem, bare) or f"installed: {names(bare)}",
+    )
 
 
 def _locate(name: str, folder: Path) -> Path:
@@ -267,8 +277,11 @@ def _locate(name: str, folder: Path) -> Path:
     known = installed()
     if name in known:
         return known[name][1]
-    raise RecipeError(f"extends {name!r}", f"no such file in {folder}, and no installed recipe of that name",
-                      f"installed: {names(n for n in known if '/' not in n)}")
+    raise RecipeError(
+        f"extends {name!r}",
+        f"no such file in {folder}, and no installed recipe of that name",
+        f"installed: {names(n for n in known if '/' not in n)}",
+    )
 
 
 # ---- identity ----------------------------------------------------------------------------------
@@ -284,8 +297,13 @@ def identity(recipe: Recipe, data: str, init: str = "") -> str:
     used: set[str] = set()
     parts = {name: _essence(getattr(recipe, name), used) for name in ("dataset", "objective", "optimizer", "ema")}
     whole = {
-        "format": FORMAT, **parts, "train": _essence(recipe.train, used), "levels": attrs.asdict(recipe.levels),
-        "data": data, "init": init, "sources": {d: _source(d) for d in sorted(used | {"genkit-lab"})},
+        "format": FORMAT,
+        **parts,
+        "train": _essence(recipe.train, used),
+        "levels": attrs.asdict(recipe.levels),
+        "data": data,
+        "init": init,
+        "sources": {d: _source(d) for d in sorted(used | {"genkit-lab"})},
     }
     canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
@@ -324,7 +342,8 @@ def _source(distribution: str) -> str:
     else:
         package = next(p for p in plugins.installed().all if p.distribution == distribution).target.split(".")[0]
         spec = util.find_spec(package)
-        files = [f for p in (spec.submodule_search_locations or []) for f in sorted(Path(p).rglob("*.py"))] if spec else []
+        folders = (spec.submodule_search_locations or []) if spec else []
+        files = [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())

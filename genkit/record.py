@@ -79,8 +79,9 @@ def held(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise CheckpointError(folder, f"is in use by {file.read().strip() or 'another process'}",
-                                  "wait for it, or stop it") from error
+            raise CheckpointError(
+                folder, f"is in use by {file.read().strip() or 'another process'}", "wait for it, or stop it"
+            ) from error
         file.truncate(0)
         file.write(f"{socket.gethostname()} pid {os.getpid()}")
         file.flush()
@@ -105,14 +106,25 @@ class Summary:
 def summary(folder: Path) -> Summary:
     """What a run folder holds; states are done, diverged, preempted, stopped and new."""
     lock = read(folder / "lock.json")
-    last = next((e for e in reversed(events(folder)) if e.get("event") in ("end", "start", "resume")), {})
+    last: dict[str, Any] = next(
+        (e for e in reversed(events(folder)) if e.get("event") in ("end", "start", "resume")), {}
+    )
     newest = sorted((folder / "checkpoints").glob("step-*"))
     k, steps = checkpoint.step_of(newest[-1]) if newest else 0, lock.get("steps", 0)
     state = last.get("outcome") or ("running" if _is_held(folder) else "stopped" if newest else "new")
     table = next(iter(evaluations(folder)), {}).get("steps", {})
     figures = {n: row["figures"] for n, row in table.items()}
-    return Summary(folder=folder, name=lock.get("name", folder.name), id=lock.get("id", ""), state=state, k=k,
-                   steps=steps, figures=figures, trial=bool(lock.get("trial")), created=lock.get("created", 0.0))
+    return Summary(
+        folder=folder,
+        name=lock.get("name", folder.name),
+        id=lock.get("id", ""),
+        state=state,
+        k=k,
+        steps=steps,
+        figures=figures,
+        trial=bool(lock.get("trial")),
+        created=lock.get("created", 0.0),
+    )
 
 
 def _is_held(folder: Path) -> bool:
@@ -152,8 +164,11 @@ def find(run: str | Path) -> Path:
     if len(found) == 1:
         return found[0].folder
     if found:
-        raise DataError(f"run {run!r}", f"is {len(found)} runs: {', '.join(s.folder.name for s in found[:5])}",
-                        "name one by its folder or id")
+        raise DataError(
+            f"run {run!r}",
+            f"is {len(found)} runs: {', '.join(s.folder.name for s in found[:5])}",
+            "name one by its folder or id",
+        )
     raise DataError(f"run {run!r}", f"there is none in {root()}", "`genkit runs list` shows them")
 
 

@@ -14,18 +14,26 @@ from genkit.hookspecs import Lazy
 from genkit.kinds import KINDS, Context, Kind, Setup, names
 
 # Bundled plugins, so that a missing one can be named: distribution by component.
-_BUNDLED = {
+_BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
     "genkit-lab-consistency": {
-        "objective": ("consistency",), "parameterization": ("boundary",), "path": ("same-noise",),
+        "objective": ("consistency",),
+        "parameterization": ("boundary",),
+        "path": ("same-noise",),
         "sampler": ("consistency",),
     },
     "genkit-lab-ict": {
-        "noise": ("lognormal",), "curriculum": ("exponential",), "loss": ("pseudo-huber",),
-        "teacher": ("stop-grad",), "weighting": ("inverse-step",),
+        "noise": ("lognormal",),
+        "curriculum": ("exponential",),
+        "loss": ("pseudo-huber",),
+        "teacher": ("stop-grad",),
+        "weighting": ("inverse-step",),
     },
     "genkit-lab-ct": {
-        "noise": ("uniform",), "curriculum": ("square-root", "constant"), "loss": ("l1", "l2"),
-        "teacher": ("ema",), "weighting": ("uniform",),
+        "noise": ("uniform",),
+        "curriculum": ("square-root", "constant"),
+        "loss": ("l1", "l2"),
+        "teacher": ("ema",),
+        "weighting": ("uniform",),
     },
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
     "genkit-lab-unets": {"network": ("mlp", "unet")},
@@ -102,7 +110,8 @@ def find(kind: str, name: str, where: str = "") -> ComponentInfo:
         return infos[0]
     if infos:
         raise RecipeError(
-            where, f"{kind} {name!r} is offered by {' and '.join(i.distribution for i in infos)}",
+            where,
+            f"{kind} {name!r} is offered by {' and '.join(i.distribution for i in infos)}",
             f"name one: {' or '.join(repr(i.qualified) for i in infos)}",
         )
     raise _missing(kind, bare, distribution, where)
@@ -114,12 +123,14 @@ def _missing(kind: str, name: str, distribution: str, where: str) -> PluginError
     for plugin in plugins.installed().all:
         if plugin.distribution == provider and plugin.state != "loaded":
             return PluginError(
-                where, f"{kind} {name!r} is provided by {provider}, which is {plugin.state}: {plugin.why}",
+                where,
+                f"{kind} {name!r} is provided by {provider}, which is {plugin.state}: {plugin.why}",
                 "`genkit plugins list` shows all plugins",
             )
     if provider and not any(p.distribution == provider for p in plugins.installed().all):
         return PluginError(
-            where, f"no {kind} named {name!r}: it is provided by {provider}, which is not installed",
+            where,
+            f"no {kind} named {name!r}: it is provided by {provider}, which is not installed",
             "install it, for instance from plugins/ of a checkout",
         )
     return _unknown(kind, name, present, where)
@@ -131,7 +142,8 @@ def _unknown(kind: str, name: str, present: set[str], where: str) -> PluginError
     if broken and not close:
         plugin = broken[0]
         return PluginError(
-            where, f"no {kind} named {name!r}, and plugin {plugin.distribution} is {plugin.state}: {plugin.why}",
+            where,
+            f"no {kind} named {name!r}, and plugin {plugin.distribution} is {plugin.state}: {plugin.why}",
             f"installed: {names(present)}",
         )
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"installed: {names(present)}"
@@ -144,7 +156,7 @@ def load(info: ComponentInfo) -> type:
     Raises:
         PluginError: The import fails.
     """
-    cls = _import(Lazy(info.target, info.summary), info.qualified)
+    cls: type = _import(Lazy(info.target, info.summary), info.qualified)
     _ORIGIN[cls] = info
     return cls
 
@@ -194,9 +206,10 @@ def component(kind: str, name: str, /, **settings: Any) -> Any:
         RecipeError: An unknown name or setting, or a wrong value; every problem at once.
     """
     from genkit import resolve
+    from genkit.tables import Places
 
     problems: list[GenkitError] = []
-    made = resolve.component(kind, {"use": name, **settings}, (kind,), problems, resolve.Places())
+    made = resolve.component(kind, {"use": name, **settings}, (kind,), problems, Places())
     resolve.stop(problems)
     return made
 

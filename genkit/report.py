@@ -295,6 +295,10 @@ def _film(story: Story) -> str:
     return _section("Samples over training", "".join(strips))
 
 
+def _pair(points: Points) -> list[Series]:
+    return [Series("each", points, "raw"), Series("median", running_median(points))]
+
+
 def _curves(story: Story) -> str:
     """Loss and N(k) large, every other figure of the steps small."""
     steps = sorted(story.steps.items())
@@ -303,12 +307,10 @@ def _curves(story: Story) -> str:
     speed = [(k, finite(e["images_per_sec"])) for k, e in steps if "images_per_sec" in e]
     marks = story.resumes
     loss, levels = lines.pop("loss", []), lines.pop("N", [])
-    pair = [Series("each", loss, "raw"), Series("running median", running_median(loss))]
-    large = chart("loss", pair, log=True, marks=marks) + chart(
+    large = chart("loss", _pair(loss), log=True, marks=marks) + chart(
         "N(k)", [Series("N", levels)], log=True, stairs=True, marks=marks, note="grid points, log scale"
     )
-    small = [chart(str(name), [Series(str(name), points, "c0")], marks=marks) for name, points in lines.items()]
-    small.append(chart("images/s", [Series("images/s", speed, "c1")], marks=marks))
+    small = [chart(title, _pair(points), marks=marks) for title, points in [*lines.items(), ("images/s", speed)]]
     body = f"<div class=large>{large}</div><div class=small>{''.join(small)}</div>"
     return _section("Curves", body if large or any(small) else "")
 
@@ -320,8 +322,9 @@ def _progress(story: Story) -> str:
         if title.partition(" (")[0].endswith("_floor") or max(map(len, by_count.values())) < 2:
             continue
         counts = sorted(by_count, key=_rank)
-        series = [Series(_steps(n) if n else title, by_count[n], f"c{min(i, 5)}") for i, n in enumerate(counts)]
-        charts.append(chart(title, series, dots=True, marks=story.resumes))
+        lines = [Series(_steps(n) if n else title, by_count[n], f"c{i % 6}") for i, n in enumerate(counts)]
+        floor = curves.get(_floor_of(title), {}).get(counts[0], [])
+        charts.append(chart(title, [Series("floor", floor, "floor"), *lines], dots=True, marks=story.resumes))
     return _section("Figures over training", f"<div class=small>{''.join(charts)}</div>" if charts else "")
 
 

@@ -16,7 +16,7 @@ import cattrs
 from genkit import registry
 from genkit.errors import GenkitError, PluginError, RecipeError
 from genkit.kinds import Source, fields, names, slots
-from genkit.tables import Key, Places, Tree, spelt
+from genkit.tables import CORE, Key, Places, Tree, spelt
 
 Problems = list[GenkitError]
 
@@ -53,7 +53,7 @@ def component(kind: str, table: Any, key: Key, problems: Problems, places: Place
         problems.append(RecipeError(where, f"names no {kind}", f"set {spelt((*key, 'use'))} to one of: {offered}"))
         return None
     try:
-        cls = registry.load(registry.find(kind, use, where if ("use" not in key) else ""))
+        cls = registry.load(registry.find(kind, use, places.where((*key, "use"))))
     except GenkitError as error:
         problems.append(error)
         return None
@@ -67,6 +67,7 @@ def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places
         problems.append(RecipeError(places.where(key), f"expected a table, got {table!r}"))
         return None
     known = dict(fields(cls))
+    places.known.update({name: spelt((*key, name)) for name in known})
     for name in table:
         if name not in known:
             problems.append(_unknown(name, table[name], cls, key, places, called))
@@ -100,9 +101,7 @@ def _slot(field: attrs.Attribute[Any], table: Any, key: Key, problems: Problems,
     return component(kind, table, key, problems, places)
 
 
-def _value(
-    cls: type, field: attrs.Attribute[Any], value: Any, key: Key, problems: Problems, places: Places
-) -> Any:
+def _value(cls: type, field: attrs.Attribute[Any], value: Any, key: Key, problems: Problems, places: Places) -> Any:
     if field.metadata.get("source"):
         return settings(Source, value, key, problems, places)
     try:
@@ -122,18 +121,22 @@ def _value(
 def _unknown(name: str, value: Any, cls: type, key: Key, places: Places, called: str) -> RecipeError:
     where, known = places.where((*key, name), slot=isinstance(value, Mapping)), dict(fields(cls))
     if key == ("objective",) and isinstance(value, Mapping | str):
-        return RecipeError(where, f"objective {called!r} has no slot {name!r}", _hint(name, slots(cls), "slots"))
-    elsewhere = [k for k in places if k[-1] == name and k[:-1] != key]
+        return RecipeError(
+            where,
+            f"objective {called!r} has no slot {name!r}",
+            _hint(name, {**slots(cls), **dict.fromkeys(CORE)}, "slots", slots(cls)),
+        )
+    elsewhere = places.known.get(name)
     of = f" of {called}" if called else ""
     if not difflib.get_close_matches(name, known) and elsewhere:
-        return RecipeError(where, f"unknown key {name!r}{of}", f"it stands also at {spelt(elsewhere[0])}")
+        return RecipeError(where, f"unknown key {name!r}{of}", f"there is {elsewhere}")
     return RecipeError(where, f"unknown key {name!r}{of}", _hint(name, known, "keys"))
 
 
-def _hint(name: str, known: Any, what: str) -> str:
-    close = difflib.get_close_matches(name, list(known), n=2)
+def _hint(name: str, near: Any, what: str, known: Any = None) -> str:
+    close = difflib.get_close_matches(name, list(near), n=2)
     mean = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return f"{mean}{what}: {names(known)}"
+    return f"{mean}{what}: {names(near if known is None else known)}"
 
 
 # ---- values: cattrs with strict hooks, since by itself it takes "3", true and 2.7 for ints --------
@@ -173,6 +176,10 @@ def _union(value: Any, wanted: Any) -> Any:
     raise ValueError(next((r for r in reasons if "None" not in r), reasons[0]))
 
 
+def _origin(wanted: Any) -> Any:
+    return typing.get_origin(wanted)
+
+
 def _none(value: Any, wanted: Any) -> None:
     if value is not None:
         raise ValueError(f"expected None, got {value!r}")
@@ -185,10 +192,8 @@ _CONVERTER.register_structure_hook(str, _exact(str))
 _CONVERTER.register_structure_hook(bool, _exact(bool))
 _CONVERTER.register_structure_hook(Path, _exact(str, type(Path())))
 _CONVERTER.register_structure_hook(types.NoneType, _none)
-_CONVERTER.register_structure_hook_func(lambda t: typing.get_origin(t) in (tuple, list), _sequence)
-_CONVERTER.register_structure_hook_func(
-    lambda t: typing.get_origin(t) in (typing.Union, types.UnionType), _union
-)
+_CONVERTER.register_structure_hook_func(lambda t: _origin(t) in (tuple, list), _sequence)
+_CONVERTER.register_structure_hook_func(lambda t: _origin(t) in (typing.Union, types.UnionType), _union)
 
 
 def plain(component: Any) -> Tree:

@@ -77,8 +77,9 @@ class State:
         of = _below(tensors, "program/")
         missing = sorted(set(self.program.state_dict()) ^ set(of))
         if missing:
-            raise CheckpointError("checkpoint", f"does not fit this program: {missing[0]!r} is missing or surplus",
-                                  "use a new folder")
+            raise CheckpointError(
+                "checkpoint", f"does not fit this program: {missing[0]!r} is missing or surplus", "use a new folder"
+            )
         self.program.load_state_dict(of)
         self.average.load(_below(tensors, "ema/"))
         for phase, made in self.optimizers.items():

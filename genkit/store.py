@@ -34,8 +34,11 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except BlockingIOError as error:
-        raise DataError(path, "is being written by another process, or locks do not work here",
-                        "wait, or set HDF5_USE_FILE_LOCKING=FALSE on a read-only network disk") from error
+        raise DataError(
+            path,
+            "is being written by another process, or locks do not work here",
+            "wait, or set HDF5_USE_FILE_LOCKING=FALSE on a read-only network disk",
+        ) from error
     except OSError as error:
         raise DataError(path, f"cannot be read as HDF5 ({_reason(error)})", "copy or download it again") from error
     with file:
@@ -93,8 +96,9 @@ def read(found: h5py.Dataset, index: Any = ()) -> np.ndarray[Any, Any]:
     try:
         return np.asarray(found[index])
     except (OSError, RuntimeError) as error:
-        raise DataError(f"{found.file.filename}:{found.name}", f"is damaged ({_reason(error)})",
-                        "copy or download it again") from error
+        raise DataError(
+            f"{found.file.filename}:{found.name}", f"is damaged ({_reason(error)})", "copy or download it again"
+        ) from error
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], attributes: Mapping[str, Any]) -> None:

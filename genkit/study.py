@@ -46,7 +46,9 @@ def arms(recipe: str | Path, swaps: Sequence[str], overrides: Iterable[str] = ()
     twice = {swap for swap in swaps if swaps.count(swap) > 1}
     if twice:
         raise RecipeError(f"--swap {min(twice)!r}", "stands twice", "name each swap once")
-    overrides, problems, found = list(overrides), [], []
+    overrides = list(overrides)
+    problems: list[GenkitError] = []
+    found: list[Arm] = []
     for name, chosen in [("baseline", []), *((swap, [swap]) for swap in swaps)]:
         try:
             found.append(Arm(name=name, recipe=load_recipe(recipe, overrides, chosen)))
@@ -76,8 +78,9 @@ def ablate(
         watch: Makes the watcher of an arm's events.
     """
     if design != "one-at-a-time" or len(seeds) != 1:
-        raise RecipeError("ablate", f"design {design!r} with {len(seeds)} seeds is not supported",
-                          "use one-at-a-time with one seed")
+        raise RecipeError(
+            "ablate", f"design {design!r} with {len(seeds)} seeds is not supported", "use one-at-a-time with one seed"
+        )
     settings = [*overrides, f"train.seed={seeds[0]}"] if tuple(seeds) != (0,) else list(overrides)
     planned = arms(recipe or default_recipe()[0], swaps, settings)
     return [_outcome(arm, device, watch(arm.name)) for arm in planned]

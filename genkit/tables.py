@@ -33,7 +33,15 @@ class Place(NamedTuple):
 
 
 class Places(dict[Key, Place]):
-    """The place of every key that was written."""
+    """The place of every key that was written.
+
+    Attributes:
+        known: Where settings of a name can stand, for those that look for them elsewhere.
+    """
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.known: dict[str, str] = {}
 
     def of(self, key: Key) -> Place | None:
         """The place of a key, or of the nearest table around it that was written."""
@@ -188,8 +196,11 @@ def load(path: Path, locate: Callable[[str, Path], Path], chain: tuple[Path, ...
     path = path.resolve()
     if path in chain or len(chain) >= MAX_EXTENDS:
         shown = " -> ".join(_shown(p) for p in (*chain, path))
-        raise RecipeError(_shown(path), f"extends itself: {shown}" if path in chain else f"extends too far: {shown}",
-                          "break the chain")
+        raise RecipeError(
+            _shown(path),
+            f"extends itself: {shown}" if path in chain else f"extends too far: {shown}",
+            "break the chain",
+        )
     tree, places = read(path)
     above = tree.pop("extends", [])
     bases = [above] if isinstance(above, str) else above
@@ -219,13 +230,12 @@ def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> 
     parsed = [_parse(text, "--swap" if swap else "command line") for text in settings]
     parsed.sort(key=lambda pair: pair[0][-1] != "use" and not isinstance(pair[1], dict))  # `use` first: it clears
     tree, places, inherited = layers
-    for key, value in parsed:
-        if swap and not isinstance(value, dict):
-            value = {"use": value}
+    for key, given in parsed:
+        value = {"use": given} if swap and not isinstance(given, dict) else given
         above: Any = value
         for name in reversed(key):
             above = {name: above}
-        if swap or value is False and key[0] in ("metrics", "trackers"):
+        if swap or (value is False and key[0] in ("metrics", "trackers")):
             inherited |= _remove(tree, places, key)
         if not (value is False and key[0] in ("metrics", "trackers")):
             tree = merge(tree, above, places, inherited)

@@ -28,9 +28,7 @@ def train(state: State, dataset: Data, settings: Train | None = None, **given: A
         settings: The table [train]; or give its keys as keywords.
     """
     settings = settings or Train(**given)
-    stream = data.batches(
-        dataset, settings.seed, state.k, settings.batch_size, distributed.rank(), distributed.world()
-    )
+    stream = data.batches(dataset, settings.seed, state.k, settings.batch_size, distributed.rank(), distributed.world())
     state.program.train()
     while state.k < settings.steps:
         yield train_step(state, next(stream), settings)

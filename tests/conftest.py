@@ -24,6 +24,12 @@ def _elsewhere(tmp_path, monkeypatch):
 def tiny():
     """Overrides that make ict_digits a matter of seconds."""
     return [
-        "train.steps=24", "train.batch_size=16", "train.save_every_steps=8", "train.log_every_steps=8",
-        "train.sample_every_steps=0", "network.model_channels=8", "network.num_blocks=1", "evaluate.samples=300",
+        "train.steps=24",
+        "train.batch_size=16",
+        "train.save_every_steps=8",
+        "train.log_every_steps=8",
+        "train.sample_every_steps=0",
+        "network.model_channels=8",
+        "network.num_blocks=1",
+        "evaluate.samples=300",
     ]

@@ -64,7 +64,7 @@ def test_a_component_that_cannot_be_imported_names_its_plugin_and_the_cause(tmp_
 
 
 def test_two_distributions_with_one_name_are_both_named_and_either_can_be_picked(tmp_path):
-    first, second = (plugin(tmp_path, n, GOOD.replace("NAME", "twin")) for n in ("one", "two"))
+    first, _ = (plugin(tmp_path, n, GOOD.replace("NAME", "twin")) for n in ("one", "two"))
     with present(first):
         with pytest.raises(RecipeError, match="genkit-probe-one and genkit-probe-two"):
             genkit.component("loss", "twin")
@@ -120,12 +120,21 @@ class Nothing:
 def test_the_command_line_survives_a_broken_plugin(tmp_path):
     plugin(tmp_path, "bad", "raise RuntimeError('boom')")
     for argv in (["--help"], ["plugins", "list"], ["recipe", "check", "ict_digits"]):
-        done = subprocess.run([sys.executable, "-m", "genkit", *argv], capture_output=True, text=True,
-                              env={**__import__("os").environ, "PYTHONPATH": str(tmp_path)}, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "genkit", *argv],
+            capture_output=True,
+            text=True,
+            env={**__import__("os").environ, "PYTHONPATH": str(tmp_path)},
+            check=False,
+        )
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
 def test_the_core_alone_says_what_is_missing():
-    done = subprocess.run([sys.executable, "-m", "genkit", "run", "ict_digits", "--plugins", ""],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "genkit", "run", "ict_digits", "--plugins", ""],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 3 and "provided by genkit-lab-images" in done.stderr and "Traceback" not in done.stderr

@@ -26,9 +26,15 @@ def probes(tmp_path):
 
 
 def train(objective, steps, dataset="ring", **tables):
-    settings = {"name": tables.pop("name", "probe"), "dataset": dataset, "objective": {"use": objective, **tables.pop("slots", {})},
-                "optimizer": {"use": "adam", "lr": 2e-3}, "ema": {"use": "constant", "decay": 0.98, "warmup": True},
-                "train": {"steps": steps, "batch_size": 256, "threads": 1, "log_every_steps": 50, "save_every_steps": 10_000}, **tables}
+    settings = {
+        "name": tables.pop("name", "probe"),
+        "dataset": dataset,
+        "objective": {"use": objective, **tables.pop("slots", {})},
+        "optimizer": {"use": "adam", "lr": 2e-3},
+        "ema": {"use": "constant", "decay": 0.98, "warmup": True},
+        "train": {"steps": steps, "batch_size": 256, "threads": 1, "log_every_steps": 50, "save_every_steps": 10_000},
+        **tables,
+    }
     return experiment.run(genkit.recipe_of(**settings))
 
 
@@ -41,8 +47,11 @@ def off_the_ring(run, steps=1):
 def test_a_diffusion_model_distils_into_a_consistency_model(probes):
     teacher = train("toy-diffusion", 800, name="teacher")
     assert off_the_ring(teacher, 24) < 0.15
-    settings = {"path": {"use": "toy-ode", "model": {"from": "recipe:teacher"}}, "network": "mlp",
-                "curriculum": {"use": "constant", "s1": 17}}
+    settings = {
+        "path": {"use": "toy-ode", "model": {"from": "recipe:teacher"}},
+        "network": "mlp",
+        "curriculum": {"use": "constant", "s1": 17},
+    }
     student = train("consistency", 600, slots=settings, init={"from": str(teacher.folder)})
     assert off_the_ring(student) < 0.2
     assert student.id != train("consistency", 1, slots=settings).id
@@ -105,7 +114,14 @@ distributed.average(grads.values())
 if distributed.rank() == 0: torch.save(grads, {str(tmp_path / "grads.pt")!r})
 """
     (tmp_path / "worker.py").write_text(code)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "worker.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(tmp_path / "worker.py"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     subprocess.run(command, check=True, env=environment, timeout=240, capture_output=True)
     together, alone = torch.load(tmp_path / "grads.pt", weights_only=True), gradients("meanflow", [0, 1])

@@ -10,18 +10,18 @@ from typing import Any
 
 from genkit.errors import GenkitError
 
-# Command -> (module, one line). A module has `app`, a typer app; these lines are its help as well.
+# Command -> (where its function or typer app is, one line).
 COMMANDS = {
-    "run": ("genkit.cli.run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
-    "ablate": ("genkit.cli.ablate", "Run a recipe again with components swapped, and compare."),
-    "sample": ("genkit.cli.sample", "Draw samples of a run."),
-    "evaluate": ("genkit.cli.evaluate", "Evaluate a run, as its recipe says or otherwise."),
-    "report": ("genkit.cli.report", "Write the report of a run again."),
-    "runs": ("genkit.cli.runs", "What has been run."),
-    "recipe": ("genkit.cli.recipe", "Check, show, list and copy recipes."),
-    "components": ("genkit.cli.components", "What recipes can be made of."),
-    "plugins": ("genkit.cli.plugins", "What is installed, and whether it works."),
-    "data": ("genkit.cli.data", "Look at data sets."),
+    "run": ("genkit.cli.run:run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
+    "ablate": ("genkit.cli.ablate:ablate", "Run a recipe again with components swapped, and compare."),
+    "sample": ("genkit.cli.sample:sample", "Draw samples of a run."),
+    "evaluate": ("genkit.cli.evaluate:evaluate", "Evaluate a run, as its recipe says or otherwise."),
+    "report": ("genkit.cli.report:report", "Write the report of a run again."),
+    "runs": ("genkit.cli.runs:app", "What has been run."),
+    "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
+    "components": ("genkit.cli.components:app", "What recipes can be made of."),
+    "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
+    "data": ("genkit.cli.data:app", "Look at data sets."),
 }
 OPTIONS = {
     "--plugins A,B": "Load only these plugins.",
@@ -108,11 +108,12 @@ def _dispatch(argv: list[str]) -> None:
     if not completing and argv[0] not in known:
         import difflib
 
-        close = difflib.get_close_matches(argv[0], known, n=1)
-        what = "option" if argv[0].startswith("-") else "command"
         from genkit.errors import RecipeError
 
-        raise RecipeError("genkit", f"no {what} {argv[0]!r}", f"did you mean {close[0]!r}?" if close else "see genkit --help")
+        close = difflib.get_close_matches(argv[0], known, n=1)
+        what = "option" if argv[0].startswith("-") else "command"
+        hint = f"did you mean {close[0]!r}?" if close else "see genkit --help"
+        raise RecipeError("genkit", f"no {what} {argv[0]!r}", hint)
     app(known if completing else {argv[0]: known[argv[0]]}, completing)(argv, prog_name="genkit")
 
 
@@ -121,11 +122,18 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
     import typer
 
     whole = typer.Typer(
-        name="genkit", add_completion=completing, rich_markup_mode=None, pretty_exceptions_enable=False,
+        name="genkit",
+        add_completion=completing,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
         no_args_is_help=True,
     )
     whole.callback()(lambda: None)
     for name, (target, text) in commands.items():
         module, _, attribute = target.partition(":")
-        whole.add_typer(getattr(importlib.import_module(module), attribute or "app"), name=name, help=text)
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            whole.add_typer(found, name=name, help=text)
+        else:
+            whole.command(name, help=text)(found)
     return whole

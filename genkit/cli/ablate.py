@@ -9,10 +9,7 @@ import typer
 from genkit.cli import show
 from genkit.cli.run import Device, Json
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.callback(invoke_without_command=True)
 def ablate(
     recipe: Annotated[str | None, typer.Argument(help="A recipe; the newest run's if not given.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,

@@ -53,8 +53,11 @@ def show_(
         import difflib
 
         near = difflib.get_close_matches(bare, close, n=2)
-        raise RecipeError("component", f"no component named {name!r}",
-                          f"did you mean {' or '.join(near)}?" if near else "`genkit components list` shows all")
+        raise RecipeError(
+            "component",
+            f"no component named {name!r}",
+            f"did you mean {' or '.join(near)}?" if near else "`genkit components list` shows all",
+        )
     for info in found:
         print(f"{info.kind} {info.name}   ({info.qualified} {info.version})\n")
         print(inspect.getdoc(registry.load(info)) or "", "\n")

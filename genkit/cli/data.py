@@ -34,8 +34,12 @@ def info(
     sample = data.batch(_indices(min(len(data), 10_000)), _key())
     x = sample.x.float() / 127.5 - 1 if data.spec.dtype == "uint8" else sample.x
     found = {
-        "samples": len(data), "held out": len(data.held_out) if data.held_out else 0, **attrs.asdict(data.spec),
-        "mean": round(x.mean().item(), 4), "std": round(x.std().item(), 4), "identity": data.identity,
+        "samples": len(data),
+        "held out": len(data.held_out) if data.held_out else 0,
+        **attrs.asdict(data.spec),
+        "mean": round(x.mean().item(), 4),
+        "std": round(x.std().item(), 4),
+        "identity": data.identity,
     }
     show.as_json(found) if json else show.table([["", dataset], *([k, str(v)] for k, v in found.items())])
 

@@ -9,10 +9,7 @@ import typer
 from genkit.cli import show
 from genkit.cli.run import Device, Json
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.callback(invoke_without_command=True)
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")],
     steps: Annotated[str | None, typer.Option(help="Numbers of sampling steps: 1,2")] = None,
@@ -33,5 +30,7 @@ def evaluate(
         raise RecipeError("--weights", f"{weights!r} is neither ema nor raw")
     given = {"steps": tuple(map(int, numbers)) or None, "samples": samples, "seed": seed, "weights": weights}
     with show.progress() as watch:
-        found = experiment.evaluate(run, device=device, watch=watch, **{k: v for k, v in given.items() if v is not None})
+        found = experiment.evaluate(
+            run, device=device, watch=watch, **{k: v for k, v in given.items() if v is not None}
+        )
     show.as_json(found) if json else show.table(report.figures_table(found))

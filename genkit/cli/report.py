@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.callback(invoke_without_command=True)
 def report(
     run: Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")] = "latest",
 ) -> None:

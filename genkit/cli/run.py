@@ -9,13 +9,10 @@ import typer
 
 from genkit.cli import show
 
-app = typer.Typer(rich_markup_mode=None)
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps (untested).")]
 
 
-@app.callback(invoke_without_command=True)
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of an installed recipe.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
@@ -77,8 +74,16 @@ def present(result: object, json: bool) -> None:
     pictures = sorted(str(p) for p in (result.folder / "samples").glob("final-*.png"))
     page = result.folder / "report.html"
     if json:
-        show.as_json({"folder": str(result.folder), "id": result.id, "figures": result.figures,
-                      "evaluation": result.evaluation, "samples": pictures, "report": str(page)})
+        show.as_json(
+            {
+                "folder": str(result.folder),
+                "id": result.id,
+                "figures": result.figures,
+                "evaluation": result.evaluation,
+                "samples": pictures,
+                "report": str(page),
+            }
+        )
         return
     for notice in result.notices:
         show.say(f"note: {notice}")

@@ -9,10 +9,7 @@ import typer
 
 from genkit.cli.run import Device
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.callback(invoke_without_command=True)
 def sample(
     run: Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")],
     steps: Annotated[str, typer.Option(help="Sampling steps, or levels after the first: 2 or 0.8 or 1.5,0.5")] = "1",
@@ -24,15 +21,24 @@ def sample(
     device: Device = None,
 ) -> None:
     """Draw samples of a run."""
-    from genkit import experiment, sampling
+    from genkit import models, sampling
 
-    folder = experiment.reopen(run)[0]
-    denoiser = experiment.load(folder, weights, device)
+    folder = models.reopen(run)[0]
+    denoiser = models.load(folder, weights, device)
     levels = _steps(steps)
     x0 = sampling.sample(denoiser, count, levels, seed, label)
     out = out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}.png"
-    write(out, x0, {"run": folder.name, "steps": steps, "seed": seed, "weights": weights,
-                    "label": "all" if label is None else label})
+    write(
+        out,
+        x0,
+        {
+            "run": folder.name,
+            "steps": steps,
+            "seed": seed,
+            "weights": weights,
+            "label": "all" if label is None else label,
+        },
+    )
     print(out)
 
 

@@ -101,8 +101,10 @@ def line(event: dict[str, Any], estimate: _Estimate) -> str:
     if event["event"] == "sampling":
         return f"sampling {event['done']}/{event['total']}"
     rate = event["images_per_sec"]
-    return (f"step {event['k']}/{estimate.steps}  {_figures(event['figures'])}  {rate:.0f} images/s  "
-            f"{estimate.left(event['k'], rate)} left")
+    return (
+        f"step {event['k']}/{estimate.steps}  {_figures(event['figures'])}  {rate:.0f} images/s  "
+        f"{estimate.left(event['k'], rate)} left"
+    )
 
 
 class _Live:
@@ -116,10 +118,20 @@ class _Live:
             self.estimate.start(event)
             self.live.update(self.task, description="training", total=event["steps"], completed=event["k"])
         elif kind == "step":
-            self.live.update(self.task, description="training", total=self.estimate.steps, completed=event["k"],
-                             text=line(event, self.estimate))
+            self.live.update(
+                self.task,
+                description="training",
+                total=self.estimate.steps,
+                completed=event["k"],
+                text=line(event, self.estimate),
+            )
         elif kind == "sampling":
-            self.live.update(self.task, description="sampling", total=event["total"], completed=event["done"],
-                             text=line(event, self.estimate))
+            self.live.update(
+                self.task,
+                description="sampling",
+                total=event["total"],
+                completed=event["done"],
+                text=line(event, self.estimate),
+            )
         elif kind == "notice":
             self.live.console.print(f"note: {event['text']}", markup=False)

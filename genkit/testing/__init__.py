@@ -1,10 +1,10 @@
 """For authors of plugins: the laws that every component of a kind obeys, and plugins without installing.
 
-    import genkit
-    from genkit.testing import laws
+import genkit
+from genkit.testing import laws
 
-    def test_cauchy_obeys_the_laws_of_losses():
-        laws.check(genkit.component("loss", "cauchy"))
+def test_cauchy_obeys_the_laws_of_losses():
+    laws.check(genkit.component("loss", "cauchy"))
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def described(component: Any) -> None:
     info, cls = registry.info_of(component), type(component)
     first = (inspect.getdoc(cls) or "").split("\n")[0]
     require(info.summary == first, f"{info.qualified}: summary {info.summary!r} is not the docstring's {first!r}")
-    require(attrs.has(cls) and cls.__setattr__ is not object.__setattr__, f"{info.qualified} is not a frozen attrs class")
+    require(attrs.has(cls) and cls.__setattr__ is not object.__setattr__, f"{info.qualified} is not frozen")
     for name, field in fields(cls):
         slot = "slot" in field.metadata
         require(slot or bool(field.metadata.get("help")), f"{info.qualified}.{name} has no help")
@@ -70,7 +70,7 @@ def noise(component: Any) -> None:
     require(torch.allclose(law.cdf(law.icdf(u)), u, atol=1e-9), "icdf does not invert cdf")
     require(bool(torch.isfinite(law.icdf(torch.tensor([0.0, 1.0]))).all()), "icdf is infinite at the ends")
     table = grid_of(Levels(), 11, law)
-    require(bool((table.cumulative[:10].diff() >= 0).all()) and table.cumulative[9] == 1, "chances do not add up")
+    require(bool((table.cumulative[:10].diff() >= 0).all() and table.cumulative[9] == 1), "chances do not add up")
 
 
 def loss(component: Any) -> None:
@@ -84,7 +84,7 @@ def loss(component: Any) -> None:
     require(torch.allclose(values[1:], d(x[1:], y[1:], At(at.t[1:], at.r[1:], 0, 11)), rtol=1e-4), "samples mix")
     same = d(x, x.detach().clone(), at)
     require(bool((same.abs() < 1e-6).all()), "d(x, x) is not 0")
-    (values.sum() + same.sum()).backward()  # type: ignore[no-untyped-call]
+    (values.sum() + same.sum()).backward()
     require(x.grad is not None and bool(torch.isfinite(x.grad).all()), "the gradient is not finite")
 
 
@@ -118,7 +118,7 @@ def network(component: Any) -> None:
         require(bool(torch.isfinite(built(x, c, {})).all()), "is not finite under bfloat16")
     if getattr(type(component), "jvp", True):
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-            _, tangent = torch.func.jvp(lambda x, c: built(x, c, {}), (x, c), (torch.ones_like(x), torch.ones_like(c)))
+            tangent = torch.func.jvp(lambda x, c: built(x, c, {}), (x, c), (torch.ones_like(x), torch.ones_like(c)))[1]
         require(bool(torch.isfinite(tangent).all()), "has no finite derivative")
 
 

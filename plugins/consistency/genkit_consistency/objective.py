@@ -37,8 +37,10 @@ class Consistency:
     teacher: Any = slot("teacher", "stop-grad", "whose weights answer at r")
     sampler: Any = slot("sampler", "consistency", "how the model is sampled", identity=False)
     label_drop: float = setting(
-        0.0, "chance that a label is replaced by the null class", check=attrs.validators.and_(
-            attrs.validators.ge(0), attrs.validators.le(1)))
+        0.0,
+        "chance that a label is replaced by the null class",
+        check=attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(1)),
+    )
 
     def build(self, context: Context) -> ConsistencyProgram:
         return ConsistencyProgram(self, context)
@@ -61,7 +63,9 @@ class ConsistencyProgram(Program):
         self.loss, self.weighting = build(settings.loss, context), build(settings.weighting, context)
         self.teaching = build(settings.teacher, context)
         teacher = self.teaching.init(self.student)
-        self.owned = teacher.requires_grad_(False) if isinstance(teacher, Denoiser) and teacher is not self.student else None
+        self.owned = (
+            teacher.requires_grad_(False) if isinstance(teacher, Denoiser) and teacher is not self.student else None
+        )
         self._teacher = [teacher]  # in a list, so that the student is not registered twice
 
     @property

@@ -25,8 +25,11 @@ class Multistep:
     needs = "consistency"
 
     levels: tuple[float, ...] = setting(
-        (0.821,), "levels of the second step and on, descending; more steps than listed take the Karras grid",
-        check=attrs.validators.deep_iterable(attrs.validators.gt(0)), identity=False)
+        (0.821,),
+        "levels of the second step and on, descending; more steps than listed take the Karras grid",
+        check=attrs.validators.deep_iterable(attrs.validators.gt(0)),
+        identity=False,
+    )
 
     def build(self, context: Context) -> MultistepSampler:
         return MultistepSampler(levels=context.levels, listed=self.levels)
@@ -53,8 +56,11 @@ class MultistepSampler:
             found = self.levels.sigmas(steps + 1).flip(0)[1:-1].tolist()
         chain = [self.levels.sigma_max, *found]
         if any(b >= a for a, b in zip(chain, found, strict=False)) or chain[-1] <= self.levels.sigma_min:
-            raise RecipeError("levels", f"{found} do not fall from {self.levels.sigma_max} to above "
-                              f"{self.levels.sigma_min}", "list them descending, within [levels]")
+            raise RecipeError(
+                "levels",
+                f"{found} do not fall from {self.levels.sigma_max} to above {self.levels.sigma_min}",
+                "list them descending, within [levels]",
+            )
         return found
 
     def nfe(self, steps: int | Sequence[float]) -> int:

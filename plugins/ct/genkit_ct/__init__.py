@@ -31,7 +31,9 @@ def genkit_loss():
 @hookimpl
 def genkit_teacher():
     return {
-        "ema": lazy("genkit_ct.teachers:Ema", "A running average of the student, with decay mu(k) that rises with N(k).")
+        "ema": lazy(
+            "genkit_ct.teachers:Ema", "A running average of the student, with decay mu(k) that rises with N(k)."
+        )
     }
 
 

@@ -23,8 +23,9 @@ class Ema:
     """
 
     s0: int = setting(2, "N at the start of the curriculum", check=attrs.validators.ge(1))
-    mu0: float = setting(0.9, "mu at N = s0 + 1", check=attrs.validators.and_(
-        attrs.validators.gt(0), attrs.validators.lt(1)))
+    mu0: float = setting(
+        0.9, "mu at N = s0 + 1", check=attrs.validators.and_(attrs.validators.gt(0), attrs.validators.lt(1))
+    )
 
     def build(self, context: Context) -> Ema:
         return self

@@ -41,9 +41,7 @@ def identity(images: Iterable[Array], labels: Array | None) -> str:
     return store.content(np.frombuffer(hashes.encode(), np.uint8), labels)
 
 
-def resident(
-    images: Array, labels: Array | None, spec: Spec, setup: Setup, held_out: Data | None = None
-) -> Resident:
+def resident(images: Array, labels: Array | None, spec: Spec, setup: Setup, held_out: Data | None = None) -> Resident:
     """Images (N, C, H, W) and labels (N,) on the device, with their identity."""
     cond = {} if labels is None else {"label": torch.from_numpy(labels).to(setup.device)}
     return Resident(

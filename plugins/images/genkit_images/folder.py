@@ -32,14 +32,16 @@ class ImageFolder:
 
     path: Path = setting(help="the folder; relative paths start from the recipe", identity=False)
     size: int | None = setting(
-        None, "pixels; side of the squares, the pictures' own size if not given",
+        None,
+        "pixels; side of the squares, the pictures' own size if not given",
         check=attrs.validators.optional(attrs.validators.ge(1)),
     )
     labels: bool = setting(False, "condition on the class, the name of the sub-folder")
     flip: bool = setting(True, "mirror half of the training images")
     grey: bool = setting(False, "one channel of luma (ITU-R 601)")
     held_out: float = setting(
-        0.1, "share of the files that is never trained on, at most 0.5",
+        0.1,
+        "share of the files that is never trained on, at most 0.5",
         check=[attrs.validators.ge(0), attrs.validators.le(0.5)],
     )
 
@@ -51,6 +53,8 @@ class ImageFolder:
         channels, height, width = images.shape[1:]
         spec = Spec(channels=channels, height=height, width=width, classes=classes, flip=self.flip)
         aside = np.array([is_held_out(name, self.held_out) for name in names])
+        if aside.sum() < FEWEST:
+            aside[:] = False
         if aside.all():
             raise DataError(folder, f"has all of its {len(names)} pictures held out", "set dataset.held_out = 0")
 
@@ -69,7 +73,9 @@ def pictures_below(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(folder, "no such folder", "check dataset.path")
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    names = sorted(n.as_posix() for n in found if not any(p.startswith(".") for p in n.parts) and (folder / n).is_file())
+    names = sorted(
+        n.as_posix() for n in found if not any(p.startswith(".") for p in n.parts) and (folder / n).is_file()
+    )
     if not names:
         raise DataError(folder, "has no pictures", f"genkit reads {', '.join(sorted(EXTENSIONS))}")
     return names
@@ -82,10 +88,17 @@ def classes_of(folder: Path, names: list[str]) -> tuple[np.ndarray, int]:
         DataError: A picture is in no sub-folder.
     """
     if loose := [name for name in names if "/" not in name]:
-        raise DataError(folder / loose[0], "is in no sub-folder, so it has no class",
-                        "move it into one, or set dataset.labels = false")
+        raise DataError(
+            folder / loose[0],
+            "is in no sub-folder, so it has no class",
+            "move it into one, or set dataset.labels = false",
+        )
     classes, labels = np.unique([name.partition("/")[0] for name in names], return_inverse=True)
     return labels.astype(np.int64), len(classes)
+
+
+# A held-out part of fewer pictures is trained on instead: too few to measure against.
+FEWEST = 16
 
 
 def is_held_out(name: str, share: float) -> bool:

@@ -40,8 +40,10 @@ class Hdf5:
     labels: bool = setting(False, "condition on the labels of the file")
     flip: bool = setting(True, "mirror half of the training images")
     max_gib: float = setting(
-        4.0, "GiB of decoded images; more are streamed from the file (JPEG: refused)",
-        check=attrs.validators.ge(0), identity=False,
+        4.0,
+        "GiB of decoded images; more are streamed from the file (JPEG: refused)",
+        check=attrs.validators.ge(0),
+        identity=False,
     )
 
     def build(self, setup: Setup) -> Data:
@@ -58,8 +60,9 @@ class Hdf5:
     def _held_out(self, file: h5py.File, part: Part, spec: Spec, setup: Setup) -> Data:
         labels, classes = self._labels(file, part.labels, part.count)
         if classes > spec.classes:
-            raise DataError(f"{file.filename}:/{part.labels}", f"has {classes} classes",
-                            f"there are {spec.classes} to train on")
+            raise DataError(
+                f"{file.filename}:/{part.labels}", f"has {classes} classes", f"there are {spec.classes} to train on"
+            )
         return self._data(file, part, labels, spec, setup, None)
 
     def _data(
@@ -68,8 +71,14 @@ class Hdf5:
         if part.gib <= self.max_gib:
             return resident(part.read(file), labels, spec, setup, held_out)
         return Rows(
-            path=Path(file.filename), group="", part=part, count=part.count, spec=spec, device=setup.device,
-            identity=identity(part.blocks(file), labels), held_out=held_out,
+            path=Path(file.filename),
+            group="",
+            part=part,
+            count=part.count,
+            spec=spec,
+            device=setup.device,
+            identity=identity(part.blocks(file), labels),
+            held_out=held_out,
             labels=None if labels is None else torch.from_numpy(labels),
         )
 

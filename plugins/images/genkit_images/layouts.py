@@ -15,9 +15,11 @@ from genkit.errors import DataError
 from genkit_images.arrays import BLOCK, Array
 from genkit_images.pictures import Picture
 
-NAMES = ((("train/images", "train/labels"), ("held_out/images", "held_out/labels")),
-         (("train_images", "train_labels"), ("test_images", "test_labels")),
-         (("images", "labels"), None))
+NAMES = (
+    (("train/images", "train/labels"), ("held_out/images", "held_out/labels")),
+    (("train_images", "train_labels"), ("test_images", "test_labels")),
+    (("images", "labels"), None),
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -75,8 +77,11 @@ def parts(file: h5py.File) -> tuple[Part, Part | None]:
             train = _part(file, images, labels)
             held_out = _part(file, *aside) if aside and has(file, aside[0]) else None
             if held_out and held_out.shape != train.shape:
-                raise DataError(f"{file.filename}:/{held_out.images}", f"has images of shape {held_out.shape}",
-                                f"those of {images} are {train.shape}")
+                raise DataError(
+                    f"{file.filename}:/{held_out.images}",
+                    f"has images of shape {held_out.shape}",
+                    f"those of {images} are {train.shape}",
+                )
             return train, held_out
     known = ", ".join(["jpeg", *(train[0] for train, _ in NAMES)])
     raise DataError(file.filename, "has no images under a known name", f"genkit reads {known}")
@@ -89,8 +94,11 @@ def _part(file: h5py.File, images: str, labels: str) -> Part:
         raise DataError(where, f"is {found.dtype}, not uint8", "store images as uint8 in 0 ... 255")
     axes = "NCHW" if "/" in images and found.ndim == 4 else _axes(found.shape)
     if axes is None or 0 in found.shape:
-        raise DataError(where, f"of shape {found.shape} is no set of images",
-                        "use (N, C, H, W), (N, H, W, C) or (N, H, W), with 1 or 3 channels")
+        raise DataError(
+            where,
+            f"of shape {found.shape} is no set of images",
+            "use (N, C, H, W), (N, H, W, C) or (N, H, W), with 1 or 3 channels",
+        )
     n, *rest = found.shape
     shape = {"NHW": (1, *rest), "NHWC": (*rest[2:], *rest[:2]), "NCHW": tuple(rest)}[axes]
     return Part(images=images, labels=labels, count=n, shape=shape, axes=axes)
@@ -127,8 +135,9 @@ def _named(file: h5py.File) -> int:
     try:
         return np.size(file.attrs["classes"]) if "classes" in file.attrs else 0
     except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(f"{file.filename}: attribute classes", f"is damaged ({error})",
-                        "copy or download it again") from error
+        raise DataError(
+            f"{file.filename}: attribute classes", f"is damaged ({error})", "copy or download it again"
+        ) from error
 
 
 def jpegs(file: h5py.File, limit_gib: float) -> list[Picture]:
@@ -145,8 +154,11 @@ def jpegs(file: h5py.File, limit_gib: float) -> list[Picture]:
     ends = store.read(offsets) if offsets.ndim == 1 and offsets.dtype.kind in "iu" else np.zeros(0, np.int64)
     ends = ends.astype(np.int64)
     if len(ends) < 2 or ends[0] < 0 or ends[-1] > stream.size or (np.diff(ends) <= 0).any():
-        raise DataError(f"{file.filename}:/offsets", f"does not cut {stream.size} bytes into pictures",
-                        "use ascending integers, one more than there are pictures")
+        raise DataError(
+            f"{file.filename}:/offsets",
+            f"does not cut {stream.size} bytes into pictures",
+            "use ascending integers, one more than there are pictures",
+        )
     data = store.read(stream)
     cuts = enumerate(itertools.pairwise(ends))
     return [Picture(f"{file.filename}:/jpeg[{i}]", data[a:b].tobytes()) for i, (a, b) in cuts]

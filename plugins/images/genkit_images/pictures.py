@@ -47,15 +47,19 @@ def decoded(
     height, width = _decode(pictures[0], size, grey)[0].shape[:2]
     shape = (len(pictures), 1 if grey else 3, height, width)
     if (gib := math.prod(shape) / 2**30) > limit_gib:
-        raise DataError(pictures[0].name, f"and the others need {gib:.2f} GiB decoded, above {limit_gib:g}",
-                        "raise dataset.max_gib")
+        raise DataError(
+            pictures[0].name, f"and the others need {gib:.2f} GiB decoded, above {limit_gib:g}", "raise dataset.max_gib"
+        )
     images = np.empty(shape, np.uint8)
 
     def place(i: int) -> bool:
         pixels, is_grey = _decode(pictures[i], size, grey)
         if pixels.shape[:2] != (height, width):
-            raise DataError(pictures[i].name, f"is {_size(pixels)}, but {pictures[0].name} is {width}x{height}",
-                            "set dataset.size, or make all pictures the same size")
+            raise DataError(
+                pictures[i].name,
+                f"is {_size(pixels)}, but {pictures[0].name} is {width}x{height}",
+                "set dataset.size, or make all pictures the same size",
+            )
         images[i] = pixels.transpose(2, 0, 1)
         return is_grey
 
@@ -73,8 +77,9 @@ def _decode(picture: Picture, size: int | None, grey: bool) -> tuple[Array, bool
             image.load()
             upright = _flat(ImageOps.exif_transpose(image)) if mode in EIGHT_BIT else None
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(picture.name, f"is no readable picture ({type(error).__name__}: {error})",
-                        "replace or remove it") from error
+        raise DataError(
+            picture.name, f"is no readable picture ({type(error).__name__}: {error})", "replace or remove it"
+        ) from error
     if upright is None:
         raise DataError(picture.name, f"has pixels of mode {mode}, not of 8 bits", "convert it to 8 bits")
     if size is not None:

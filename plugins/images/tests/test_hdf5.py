@@ -34,8 +34,12 @@ def shared(name: str) -> Path:
 
 @pytest.fixture
 def own(tmp_path) -> Path:
-    arrays = {"train/images": IMAGES, "train/labels": LABELS,
-              "held_out/images": IMAGES[:7, :, ::-1], "held_out/labels": LABELS[:7]}
+    arrays = {
+        "train/images": IMAGES,
+        "train/labels": LABELS,
+        "held_out/images": IMAGES[:7, :, ::-1],
+        "held_out/labels": LABELS[:7],
+    }
     store.write(tmp_path / "own.h5", arrays, {"title": "noise"})
     return tmp_path / "own.h5"
 
@@ -108,7 +112,12 @@ def test_identity_does_not_depend_on_streaming_layout_or_place(own, tmp_path):
     ("lie", "shape"), [("NHW", (1, 6, 5)), ("NCHW", (3, 6, 5)), ("NHWC", (3, 6, 5)), ("NHW1", (1, 6, 5))]
 )
 def test_plain_arrays_are_read_however_their_axes_lie(tmp_path, lie, shape, max_gib):
-    stored = {"NHW": IMAGES[:, 0], "NCHW": IMAGES, "NHWC": IMAGES.transpose(0, 2, 3, 1), "NHW1": IMAGES[:, 0, :, :, None]}
+    stored = {
+        "NHW": IMAGES[:, 0],
+        "NCHW": IMAGES,
+        "NHWC": IMAGES.transpose(0, 2, 3, 1),
+        "NHW1": IMAGES[:, 0, :, :, None],
+    }
     data = build(plain(tmp_path / "plain.h5", images=stored[lie]), max_gib=max_gib)
     assert data.spec.shape == shape
     indices = torch.tensor([3, 1499, 3, 0])
@@ -117,8 +126,13 @@ def test_plain_arrays_are_read_however_their_axes_lie(tmp_path, lie, shape, max_
 
 
 def test_test_images_are_held_out(tmp_path):
-    path = plain(tmp_path / "plain.h5", train_images=IMAGES[:50, 0], train_labels=LABELS[:50].astype(np.uint8),
-                 test_images=IMAGES[50:60, 0], test_labels=LABELS[50:60].astype(np.uint8))
+    path = plain(
+        tmp_path / "plain.h5",
+        train_images=IMAGES[:50, 0],
+        train_labels=LABELS[:50].astype(np.uint8),
+        test_images=IMAGES[50:60, 0],
+        test_labels=LABELS[50:60].astype(np.uint8),
+    )
     data = build(path, labels=True)
     assert (len(data), len(data.held_out)) == (50, 10)
     assert data.held_out.cond["label"].dtype == torch.int64
@@ -199,8 +213,13 @@ def test_labels_beyond_the_named_classes_are_refused(tmp_path):
 
 
 def test_held_out_classes_that_are_never_trained_on_are_refused(tmp_path):
-    path = plain(tmp_path / "plain.h5", train_images=IMAGES[:4], train_labels=np.arange(4),
-                 test_images=IMAGES[:2], test_labels=np.array([0, 9]))
+    path = plain(
+        tmp_path / "plain.h5",
+        train_images=IMAGES[:4],
+        train_labels=np.arange(4),
+        test_images=IMAGES[:2],
+        test_labels=np.array([0, 9]),
+    )
     assert "test_labels: has 10 classes; there are 4" in complaint(path, labels=True)
 
 

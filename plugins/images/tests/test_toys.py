@@ -110,8 +110,14 @@ def test_consistency_functions_solve_the_probability_flow(toy):
 
 @pytest.mark.parametrize(
     ("toy", "wrong"),
-    [(Delta, {"sigma_data": 0}), (Delta, {"samples": 0}), (Gaussian, {"std": 0.0}), (Gaussian, {"channels": 0}),
-     (Ring, {"radius": -1.0}), (Ring, {"std": -0.1})],
+    [
+        (Delta, {"sigma_data": 0}),
+        (Delta, {"samples": 0}),
+        (Gaussian, {"std": 0.0}),
+        (Gaussian, {"channels": 0}),
+        (Ring, {"radius": -1.0}),
+        (Ring, {"std": -0.1}),
+    ],
 )
 def test_settings_without_meaning_are_refused(toy, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ def frechet_distance(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
 def factor(cov: Any) -> Tensor:
     """A with A A^T = S: keep a reference's, to factor it once.
 
-    Cholesky's where its smallest pivot is well above rounding (10 D eps of the largest variance), else
+    Cholesky's where the smallest eigenvalue is well above rounding (10 D eps of the largest variance), else
     V sqrt(w) of the eigenvectors with w > D eps w_max. A covariance of zeros has a factor of width 0.
 
     Args:
@@ -55,18 +55,21 @@ def factor(cov: Any) -> Tensor:
     """
     symmetric = _checked(cov)
     rounding = len(symmetric) * torch.finfo(torch.float64).eps
-    lower: Tensor
     lower, info = torch.linalg.cholesky_ex(symmetric)
-    if info == 0 and lower.diagonal().square().min() > 10 * rounding * symmetric.diagonal().max():
-        return lower
-    w: Tensor
-    v: Tensor
+    if info == 0 and _smallest(lower) > 10 * rounding * float(symmetric.diagonal().max()):
+        return cast(Tensor, lower)
     w, v = torch.linalg.eigh(symmetric)
     if w[0] < -INDEFINITE * w[-1]:
         what = f"a covariance has the eigenvalue {float(w[0]):.3g}, the largest is {float(w[-1]):.3g}"
         raise DataError(WHERE, what, "compute these statistics anew")
     kept = w > rounding * w[-1]
-    return v[:, kept] * w[kept].sqrt()
+    return cast(Tensor, v[:, kept] * w[kept].sqrt())
+
+
+def _smallest(lower: Tensor) -> float:
+    """1 / |L^-1|_F^2, at most the smallest eigenvalue of L L^T; the smallest pivot may be far above it."""
+    inverse = torch.linalg.solve_triangular(lower, torch.eye(len(lower), dtype=lower.dtype), upper=False)
+    return 1 / float(inverse.square().sum())
 
 
 def distance_from_factors(mean1: Any, factor1: Any, mean2: Any, factor2: Any) -> float:
@@ -98,8 +101,7 @@ def _cross(a1: Tensor, a2: Tensor) -> Tensor:
     """tr (S1 S2)^(1/2)."""
     if not a1.shape[1] or not a2.shape[1]:
         return torch.zeros((), dtype=torch.float64)
-    singular: Tensor = torch.linalg.svdvals(a1.T @ a2)
-    return singular.sum()
+    return cast(Tensor, torch.linalg.svdvals(a1.T @ a2).sum())
 
 
 def _finite(values: Any, what: str) -> Tensor:

@@ -148,13 +148,13 @@ def test_errors_say_what_to_do(metric):
             figures(metric, train, fake, held_out)
     with pytest.raises(DataError, match="no feature 'logits'; set feature to one of: pool"):
         figures(attrs.evolve(metric, feature="logits"), TRAIN, FAKE)
-    with pytest.raises(DataError, match="4 generated features, 6 real ones|compare the same features"):
+    with pytest.raises(DataError, match=r"4 generated features, 6 real ones|compare the same features"):
         figures(metric, TRAIN, FAKE[:, :, :, :2])
     accumulator = metric.build(CONTEXT)
     feed(accumulator, TRAIN, True)
+    nan = Sampled(FAKE[:9], {"pool": torch.full((9, 6), torch.nan)}, {})
     with pytest.raises(DataError, match="NaN"):
-        accumulator.update(Sampled(FAKE[:9], {"pool": torch.full((9, 6), torch.nan)}, {}), False)
-        accumulator.compute()
+        (accumulator.update(nan, False), accumulator.compute())
 
 
 @pytest.mark.parametrize("name", OFFERS)

@@ -18,8 +18,9 @@ class Constant:
     of TensorFlow's ExponentialMovingAverage.
     """
 
-    decay: float = setting(0.9999, "share of the old average that each step keeps (iCT: 0.99993)",
-                           check=and_(gt(0), lt(1)))
+    decay: float = setting(
+        0.9999, "share of the old average that each step keeps (iCT: 0.99993)", check=and_(gt(0), lt(1))
+    )
     warmup: bool = setting(False, "start with (1 + k) / (10 + k) where that is smaller")
 
     def beta(self, k: int, batch_size: int) -> float:
@@ -37,8 +38,9 @@ class Halflife:
     """
 
     halflife_kimg: float = setting(500.0, "thousands of images after which old weights count half", check=gt(0))
-    rampup_ratio: float | None = setting(None, "the half-life's largest share of the images seen (EDM: 0.05)",
-                                         check=optional(gt(0)))
+    rampup_ratio: float | None = setting(
+        None, "the half-life's largest share of the images seen (EDM: 0.05)", check=optional(gt(0))
+    )
 
     def beta(self, k: int, batch_size: int) -> float:
         halflife = 1000.0 * self.halflife_kimg

@@ -25,11 +25,15 @@ class _Settings:
     beta2: float = setting(0.999, "decay of the running average of their squares", check=and_(gt(0), lt(1)))
     eps: float = setting(1e-8, "added to the root of the squares", check=gt(0))
     weight_decay: float = setting(0.0, "pull towards zero", check=ge(0))
-    clip: float | None = setting(None, "largest norm of all gradients together; no limit if not given",
-                                 check=optional(gt(0)))
+    clip: float | None = setting(
+        None, "largest norm of all gradients together; no limit if not given", check=optional(gt(0))
+    )
     warmup_steps: int = setting(0, "steps in which the rate rises linearly to lr", check=ge(0))
-    decay: str = setting("constant", "of the rate, to zero at the last step: constant, cosine or linear",
-                         check=in_(("constant", "cosine", "linear")))
+    decay: str = setting(
+        "constant",
+        "of the rate, to zero at the last step: constant, cosine or linear",
+        check=in_(("constant", "cosine", "linear")),
+    )
 
     def lr_scale(self, k: int, total_steps: int) -> float:
         """The rate at step k (from 0) over `lr`; w is `warmup_steps`, K is `total_steps`.
@@ -47,8 +51,14 @@ class _Settings:
 
     def _made(self, cls: type[torch.optim.Optimizer], params: Named, **more: Any) -> torch.optim.Optimizer:
         """A torch optimizer of class `cls`, which clips gradients before each step if asked."""
-        made = cls([p for _, p in params], lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps,
-                   weight_decay=self.weight_decay, **more)  # type: ignore[call-arg]
+        made = cls(
+            [p for _, p in params],
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            **more,
+        )  # type: ignore[call-arg]
         if self.clip is not None:
             clip = self.clip
             made.register_step_pre_hook(lambda optimizer, args, kwargs: _clip(optimizer, clip))

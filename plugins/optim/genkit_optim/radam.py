@@ -47,8 +47,12 @@ class FusedRAdam(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8, weight_decay: float = 0.0,
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         # "fused" makes torch's load_state_dict put `step` on the parameter's device
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "fused": True}
@@ -94,9 +98,19 @@ class FusedRAdam(torch.optim.Optimizer):
         steps, means, squares = ([s[name] for s in states] for name in ("step", "exp_avg", "exp_avg_sq"))
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
-            params, [p.grad for p in params if p.grad is not None], means, squares, [], steps,
-            lr=group["lr"] * (rectified or 0.0), beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"],
-            eps=group["eps"] / math.sqrt(1 - beta2**t), amsgrad=False, maximize=False,
+            params,
+            [p.grad for p in params if p.grad is not None],
+            means,
+            squares,
+            [],
+            steps,
+            lr=group["lr"] * (rectified or 0.0),
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"] / math.sqrt(1 - beta2**t),
+            amsgrad=False,
+            maximize=False,
         )
         if rectified is None:
             torch._foreach_add_(params, means, alpha=-group["lr"] / (1 - beta1**t))

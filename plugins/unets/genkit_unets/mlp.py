@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import attrs
-import torch
 import torch.nn.functional as F
 from attrs.validators import ge, gt
 from torch import Tensor, nn

@@ -29,8 +29,11 @@ class UNet:
     """
 
     model_channels: int = setting(32, "channels of the first level; an even number", check=ge(2))
-    channel_mult: tuple[int, ...] = setting((1, 2), "channels of each level over model_channels; at least one",
-                                            check=and_(deep_iterable(ge(1)), attrs.validators.min_len(1)))
+    channel_mult: tuple[int, ...] = setting(
+        (1, 2),
+        "channels of each level over model_channels; at least one",
+        check=and_(deep_iterable(ge(1)), attrs.validators.min_len(1)),
+    )
     num_blocks: int = setting(2, "residual blocks per level, each way", check=ge(1))
     attn_resolutions: tuple[int, ...] = setting((), "heights, in pixels, at which blocks are followed by attention")
     dropout: float = setting(0.0, "chance that a feature is dropped in a block", check=and_(ge(0), lt(1)))
@@ -50,8 +53,11 @@ class UNet:
         sizes = _sizes(context.spec.height, context.spec.width, len(self.channel_mult))
         heights = [height for height, _ in sizes]
         if strange := set(self.attn_resolutions) - set(heights):
-            raise RecipeError("network.attn_resolutions", f"no level is {min(strange)} pixels high",
-                              f"the levels are {', '.join(map(str, heights))}")
+            raise RecipeError(
+                "network.attn_resolutions",
+                f"no level is {min(strange)} pixels high",
+                f"the levels are {', '.join(map(str, heights))}",
+            )
         return seeded(context, lambda: UNetModule(self, sizes, context))
 
 
@@ -63,8 +69,11 @@ def _sizes(height: int, width: int, count: int) -> list[tuple[int, int]]:
         if min(height, width) == 1:
             sizes.append((height, width))
         elif height % 2 or width % 2:
-            raise RecipeError("network.channel_mult", f"level {len(sizes) + 1} cannot halve {height}x{width}",
-                              f"use at most {len(sizes)} numbers")
+            raise RecipeError(
+                "network.channel_mult",
+                f"level {len(sizes) + 1} cannot halve {height}x{width}",
+                f"use at most {len(sizes)} numbers",
+            )
         else:
             sizes.append((height // 2, width // 2))
     return sizes

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import attrs
 import torch
 
@@ -75,7 +77,7 @@ class Walk:
     def __call__(self, denoiser, draw, cond, steps):
         sigmas = torch.cat([torch.zeros(1), self.levels.sigmas(max(2, steps)).float()[-steps:]]).flip(0)
         x = sigmas[0] * draw(0)
-        for t, r in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for t, r in itertools.pairwise(sigmas):
             x = euler(denoiser, x, t.expand(len(x)), r.expand(len(x)), cond)
         return x
 

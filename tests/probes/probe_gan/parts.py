@@ -53,10 +53,15 @@ class GanProgram(Program):
         parts = (build(p, context) for p in (settings.network, settings.parameterization))
         self.student = Denoiser(*parts, context.spec, build(settings.sampler, context))
         size = context.spec.size
-        self.critic = nn.Sequential(nn.Flatten(), nn.Linear(size, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+        self.critic = nn.Sequential(
+            nn.Flatten(), nn.Linear(size, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1)
+        )
 
     def groups(self):
-        return {"critic": list(self.critic.named_parameters("critic")), "generator": list(self.student.named_parameters("student"))}
+        return {
+            "critic": list(self.critic.named_parameters("critic")),
+            "generator": list(self.student.named_parameters("student")),
+        }
 
     def forward(self, batch, k, key):
         fake = self.student(key.normal("eps", batch.x), torch.ones(len(batch.x)), batch.cond)

@@ -22,5 +22,10 @@ class Latents:
         noise = torch.randn(self.samples, *spec.shape, generator=Key(setup.seed).generator("data"))
         x = MEANS[label].reshape(-1, 1, 1, 1) + 0.2 * noise
         cond = {"label": label.to(setup.device)}
-        return Resident(x=x.to(setup.device), spec=spec, identity=f"latents-{self.samples}-{setup.seed}", cond=cond,
-                        decoder=lambda x0: quantise(x0[:, :3] / 2))
+        return Resident(
+            x=x.to(setup.device),
+            spec=spec,
+            identity=f"latents-{self.samples}-{setup.seed}",
+            cond=cond,
+            decoder=lambda x0: quantise(x0[:, :3] / 2),
+        )

@@ -6,8 +6,8 @@ from torch import nn
 
 from genkit import build
 from genkit.denoiser import Denoiser, Loss, Program, Scalings
-from genkit.levels import expand
 from genkit.kinds import slot
+from genkit.levels import expand
 
 
 def average_velocity(sigma, to=None):

@@ -7,4 +7,6 @@ GENKIT_API = 1
 
 @hookimpl
 def genkit_teacher():
-    return {"frozen-below": lazy("probe_truncated.parts:FrozenBelow", "Frozen weights below a level, the student's above.")}
+    return {
+        "frozen-below": lazy("probe_truncated.parts:FrozenBelow", "Frozen weights below a level, the student's above.")
+    }

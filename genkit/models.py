@@ -1,0 +1,138 @@
+"""Trained models by name: runs that are there, and weights that others start from."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from genkit import checkpoint, record, registry
+from genkit.denoiser import Denoiser, Program
+from genkit.errors import CheckpointError, DataError, HardwareError, RecipeError
+from genkit.kinds import Context, Source, Spec
+from genkit.recipe import Recipe, resolved
+from genkit.tables import Layers, Place, Places, hoist
+
+
+def cache_dir() -> Path:
+    """`$GENKIT_CACHE`, else `genkit` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("GENKIT_CACHE") or Path(base) / "genkit")
+
+
+def pick_device(wanted: str | None) -> str:
+    device = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise HardwareError("--device", f"{device!r} is no device", "cpu, cuda, cuda:1 or mps")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (kind == "cuda" and int(index or 0) >= cards) or (kind == "mps" and not torch.backends.mps.is_available()):
+        raise HardwareError("--device", f"{device} is not here", "choose another, or leave the choice to genkit")
+    return device
+
+
+def told(recipe: Recipe, device: str) -> dict[str, Any]:
+    """What a recipe tells its data set: the settings of a `Setup`."""
+    return {
+        "device": device,
+        "seed": recipe.train.seed,
+        "levels": recipe.levels,
+        "cache_dir": cache_dir(),
+        "folder": Path.cwd(),
+    }
+
+
+def reopen(run: str | Path) -> tuple[Path, Recipe]:
+    """A run's folder and its resolved recipe.
+
+    Raises:
+        GenkitError: There is no such run, or its plugins are gone.
+    """
+    folder = record.find(run)
+    tree = record.recipe_file(folder)
+    shown = str(folder / "recipe.toml")
+    places = Places({(name,): Place(shown, None, folder) for name in tree})
+    return folder, resolved(Layers(hoist(tree, shown), places, set()))
+
+
+def load(run: str | Path, weights: str = "ema", device: str | None = None) -> Denoiser:
+    """The denoiser of a run at its newest checkpoint, in eval mode; no data are needed.
+
+    Args:
+        weights: "ema" or "raw".
+
+    Raises:
+        GenkitError: There is no such run, or it has no usable checkpoint.
+    """
+    folder, recipe = reopen(run)
+    if weights not in ("ema", "raw"):
+        raise RecipeError("weights", f"{weights!r} is neither ema nor raw")
+    lock = record.read(folder / "lock.json")
+    device = pick_device(device)
+    context = Context(
+        **told(recipe, device),
+        spec=Spec(**lock["spec"]),
+        data=lock["data"],
+        total_steps=recipe.train.steps,
+        load=functools.partial(load_source, device=device),
+    )
+    newest, _ = checkpoint.latest(folder / "checkpoints")
+    if newest is None:
+        raise CheckpointError(folder, "has no usable checkpoint yet", "run its recipe again to go on")
+    tensors, _ = checkpoint.load(newest, "cpu")
+    with torch.random.fork_rng(devices=[]):
+        program: Program = registry.build(recipe.objective, context)
+    program.load_state_dict({n.removeprefix("program/"): t for n, t in tensors.items() if n.startswith("program/")})
+    if weights == "ema":
+        ema = {n.removeprefix("ema/"): t for n, t in tensors.items() if n.startswith("ema/")}
+        program.student.network.load_state_dict(ema, strict=False)
+    return program.student.to(device).eval()
+
+
+def load_source(source: Source, device: str | None = None) -> Denoiser:
+    """The frozen denoiser that a recipe names: RUN, or recipe:NAME for the finished run of a recipe.
+
+    Raises:
+        DataError: There is no such run; says how to make it.
+    """
+    return load(_run_of(source), source.weights, device).requires_grad_(False)
+
+
+def _run_of(source: Source) -> Path:
+    name = source.origin.removeprefix("recipe:")
+    if name == source.origin:
+        return record.find(name)
+    done = [s for s in record.runs() if s.name == name and s.k >= s.steps > 0]
+    if not done:
+        raise DataError(source.origin, "has no finished run here", f"make it: genkit run {name}")
+    return done[0].folder
+
+
+def content(source: Source) -> str:
+    """Identity of starting weights."""
+    path = Path(source.origin)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise DataError(path, "no such weights file", "check init.from")
+        return checkpoint.sha256(path)
+    return f"{record.read(_run_of(source) / 'lock.json')['id']}/{source.weights}"
+
+
+def start_from(program: Program, source: Source) -> None:
+    path = Path(source.origin)
+    if path.suffix == ".safetensors":
+        weights = load_file(path)
+    else:
+        weights = load(_run_of(source), source.weights, "cpu").network.state_dict()
+    try:
+        program.student.network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(
+            source.origin,
+            f"does not fit the network: {str(error).splitlines()[1].strip()}",
+            "use the network that the weights were made with",
+        ) from error

@@ -1,0 +1,253 @@
+"""Whole stories through the command line."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import genkit
+from genkit import checkpoint, record
+from genkit.testing import provide
+
+PROBES = Path(__file__).parent / "probes"
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """`cli("run", …, KILL="8:3")`: genkit in a process of its own, with the killer plugin at hand."""
+    site = provide(tmp_path / "site", "killer", "probe_killer")
+
+    def call(*argv, code=0, **environment):
+        env = {**os.environ, "PYTHONPATH": f"{PROBES}{os.pathsep}{site}", "OMP_NUM_THREADS": "1", **environment}
+        done = subprocess.run(
+            [sys.executable, "-m", "genkit", *map(str, argv)],
+            capture_output=True,
+            text=True,
+            env=env,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode in (code if isinstance(code, tuple) else (code,)), (
+            f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+def final(folder):
+    path, _ = checkpoint.latest(Path(folder) / "checkpoints")
+    return checkpoint.load(path)
+
+
+def test_train_look_sample_evaluate_report(cli, tiny):
+    done = json.loads(cli("run", "ict_digits", *tiny, "--json").stdout)
+    folder = Path(done["folder"])
+    assert {p.name for p in folder.iterdir()} >= {"recipe.toml", "lock.json", "events.jsonl", "checkpoints", "samples"}
+    assert {"fd.fd@1", "fd.fd@2", "fd.fd_floor@1", "fd.fd_held_out@1", "pr.precision@2"} <= done["figures"].keys()
+    assert (folder / "report.html").stat().st_size > 10_000 and len(done["samples"]) == 2
+    assert record.summary(folder).state == "done"
+
+    again = cli("run", "ict_digits", *tiny)  # the same command reports, and trains nothing
+    assert "start" not in again.stderr and "resume" not in again.stderr and re.search(r"fd\s", again.stdout)
+    assert [e["event"] for e in record.events(folder)].count("start") == 1
+
+    cli("sample", "latest", "--count", "5", "--out", "a.h5")
+    cli("sample", done["id"][:5], "--count", "5", "--weights", "raw", "--steps", "0.5,0.1", "--out", "some")
+    cli("sample", "ict_digits", "--steps", "2")
+    assert len(list(Path("some").iterdir())) == 5
+    figures = json.loads(cli("evaluate", "latest", "--samples", "300", "--steps", "1", "--json").stdout)
+    assert figures["steps"]["1"]["figures"]["fd.fd"] == done["figures"]["fd.fd@1"]
+    assert "report.html" in cli("report").stdout
+    assert folder.name in cli("runs", "list").stdout
+
+
+def test_a_changed_evaluation_evaluates_and_does_not_train(cli, tiny):
+    cli("run", "ict_digits", *tiny)
+    other = cli("run", "ict_digits", *tiny, "evaluate.samples=64", "metrics.pr=false", "--json")
+    done = json.loads(other.stdout)
+    assert not any(name.startswith("pr.") for name in done["figures"])
+    events = [e["event"] for e in record.events(Path(done["folder"]))]
+    assert events.count("start") == 1 and "resume" not in events and events.count("evaluated") == 2
+
+
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(cli, tiny, tmp_path):
+    command = ["run", "ict_digits", *tiny, "metrics.pr=false", "train.save_every_steps=3"]
+    cli(*command, "--out", "runs/undisturbed")
+    chance = random.Random(0)
+    while (reached := _reached()) < 24:
+        kill = f"{reached + chance.randrange(1, 7)}:{chance.randrange(0, 16)}"
+        cli(*command, "--out", "runs/killed", KILL=kill, code=(0, -signal.SIGKILL))
+    cli(*command, "--out", "runs/killed")
+    began = [e["k"] for e in record.events(Path("runs/killed")) if e["event"] in ("start", "resume")]
+    assert len(began) >= 5 and sum(k > 0 for k in began) > len(began) / 2, began
+    (one, numbers), (two, others) = final("runs/undisturbed"), final("runs/killed")
+    assert numbers == others and all(torch.equal(one[name], two[name]) for name in one)
+    for name in ("final-steps1.png", "final-steps2.png"):
+        assert Path("runs/undisturbed/samples", name).read_bytes() == Path("runs/killed/samples", name).read_bytes()
+    assert not list(Path("runs/killed/checkpoints").glob(".t*"))
+
+
+def _reached():
+    path, _ = checkpoint.latest(Path("runs/killed/checkpoints"))
+    return checkpoint.step_of(path) if path else 0
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
+def test_a_signal_finishes_the_step_saves_and_leaves(cli, tiny, name, code):
+    command = ["run", "ict_digits", *tiny, "metrics.fd=false", "metrics.pr=false"]
+    stopped = cli(*command, TERM_AT="11", TERM_WITH=name, code=code)
+    assert f"{name} after step 11; saved" in stopped.stderr and stopped.stderr.count("genkit:") == 1
+    folder = record.find("latest")
+    assert record.summary(folder).state == "preempted" and final(folder)[1]["k"] == 11
+    assert "resume at step 11" in cli(*command).stderr
+
+
+def test_labels_are_learnt_and_sampled(cli, tiny):
+    cli("run", "ict_digits", *tiny, "dataset.labels=true", "metrics.fd=false", "metrics.pr=false")
+    cli("sample", "latest", "--label", "3", "--count", "4")
+    assert "is no class" in cli("sample", "latest", "--label", "10", code=4).stderr
+    assert json.loads(cli("data", "info", "digits", "labels=true", "--json").stdout)["classes"] == 10
+
+
+def test_ones_own_folder_of_images(cli, tiny, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "mine").mkdir()
+    for i in range(60):
+        Image.new("RGB", (8, 8), (i * 4, 255 - i * 4, 90)).save(tmp_path / "mine" / f"{i}.png")
+    done = cli(
+        "run",
+        "ict_digits",
+        "dataset.use=image-folder",
+        "dataset.path=mine",
+        *tiny,
+        "evaluate.samples=64",
+        "metrics.pr=false",
+        "--json",
+    )
+    assert json.loads(done.stdout)["figures"]["fd.fd@1"] > 0
+    (tmp_path / "mine" / "bad.png").write_bytes(b"\x89PNG torn")
+    bad = cli("run", "ict_digits", "dataset.use=image-folder", "dataset.path=mine", *tiny, code=4)
+    assert "bad.png" in bad.stderr and len(bad.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "told"),
+    [
+        (["run", "nothing.toml"], 2, "no such recipe file"),
+        (["run", "ict_digits", "trian.steps=3"], 2, "did you mean 'train'?"),
+        (["run", "ict_digits", "loss.use=psuedo-huber"], 2, "did you mean 'pseudo-huber'"),
+        (["run", "ict_digits", "train.steps=many"], 2, "expected int, got 'many'"),
+        (["run", "ict_digits", "--device", "cuda:7"], 4, "cuda:7 is not here"),
+        (["run", "ict_digits", "--device", "tpu"], 4, "'tpu' is no device"),
+        (["run", "ict_digits", "dataset={use='hdf5', path='no.h5'}"], 4, "no.h5"),
+        (["runn", "ict_digits"], 2, "did you mean 'run'"),
+        (["run"], 2, "Missing argument"),
+        (["sample", "latest"], 4, "there is none"),
+        (["components", "show", "pseudo-hubr"], 2, "did you mean pseudo-huber"),
+        (["components", "list", "lossy"], 2, "no kind 'lossy'"),
+        (["--plugins", "itc", "plugins", "list"], 3, "no plugin named 'itc'"),
+        (["ablate", "ict_digits"], 2, "nothing to swap"),
+        (["ablate", "ict_digits", "--swap", "los=l2", "--swap", "loss=l3"], 2, "did you mean 'loss'"),
+        (["recipe", "copy", "ict_digits", "here.toml"], 2, "is there already"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_input_is_a_line_that_names_place_and_remedy(cli, argv, code, told, tmp_path):
+    (tmp_path / "here.toml").write_text("")
+    before = {p.name for p in tmp_path.iterdir()}
+    done = cli(*argv, code=code)
+    assert told in done.stderr
+    assert {p.name for p in tmp_path.iterdir()} - before <= {"site"}
+
+
+def test_a_damaged_data_file_is_a_line(cli, tmp_path):
+    import genkit_images
+
+    whole = (Path(genkit_images.__file__).parent / "digits.h5").read_bytes()
+    (tmp_path / "short.h5").write_bytes(whole[: len(whole) // 2])
+    done = cli("run", "ict_digits", "dataset={use='hdf5', path='short.h5'}", code=4)
+    assert "short.h5" in done.stderr and len(done.stderr.strip().splitlines()) == 1 and not Path("runs").exists()
+
+
+def test_a_diverging_run_says_at_which_step_and_keeps_its_last_good_checkpoint(cli, tiny):
+    command = ["run", "ict_digits", *tiny, "optimizer={use='adam', lr=1e30}", "train.log_every_steps=1"]
+    told = cli(*command, code=1).stderr
+    assert re.search(r"step \d+: the loss is not finite", told)
+    assert record.runs()[0].state == "diverged"
+
+
+def test_a_folder_is_never_overwritten(cli, tiny):
+    small = ["metrics.fd=false", "metrics.pr=false"]
+    cli("run", "ict_digits", *tiny, *small, "--out", "mine")
+    refused = cli("run", "ict_digits", *tiny, *small, "train.seed=1", "--out", "mine", code=4)
+    assert "holds another run" in refused.stderr
+    cli("run", "ict_digits", *tiny, *small, "train.seed=1", "--out", "mine", "--fresh")
+    assert Path("mine.old").is_dir() and final("mine.old")[1]["k"] == 24
+    cli("run", "ict_digits", *tiny, *small, "train.seed=1", "--out", "mine", "--again")
+    one, two = final("mine")[0], final("mine-2")[0]
+    assert all(torch.equal(one[n], two[n]) for n in one)
+
+
+def test_one_run_one_process(cli, tiny):
+    folder = Path("busy")
+    with record.held(folder):
+        told = cli("run", "ict_digits", *tiny, "--out", folder, code=4).stderr
+    assert f"pid {os.getpid()}" in told
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(cli, tiny):
+    plan = json.loads(cli("run", "ict_digits", *tiny, "--dry-run", "--json").stdout)
+    assert (
+        plan["steps"].startswith("0 of 24 done")
+        and plan["grid points"].startswith("11, 21")
+        and not Path("runs").exists()
+    )
+
+
+def test_ablate_compares_each_swap_with_the_baseline_and_repeats_nothing(cli, tiny):
+    small = [*tiny, "metrics.pr=false"]
+    cli("run", "ict_digits", *small)
+    table = cli("ablate", *small[:0], "--swap", "loss=l2", "--swap", "teacher=ema").stdout
+    rows = [line.split()[0] for line in table.splitlines()]
+    assert rows == ["arm", "baseline", "loss=l2", "teacher=ema"] and "(" in table
+    began = sum(e["event"] == "start" for s in record.runs() for e in record.events(s.folder))
+    assert began == 3 and sum(s.trial for s in record.runs()) == 2
+    cli("ablate", "--swap", "loss=l2")
+    assert sum(e["event"] == "start" for s in record.runs() for e in record.events(s.folder)) == 3
+
+
+def test_a_crashing_arm_does_not_stop_the_others(cli, tiny):
+    big = "optimizer={use='adam', lr=1e30}"
+    done = cli("ablate", "ict_digits", *tiny, "metrics.pr=false", "--swap", big, "--swap", "loss=l1")
+    assert re.search(r"lr=1e30\}\s+diverged", done.stdout) and re.search(r"loss=l1\s+done", done.stdout)
+
+
+def test_recipes_are_listed_shown_and_copied(cli):
+    assert "ict_ring" in cli("recipe", "list").stdout
+    assert "ict_digits.toml" in cli("recipe", "show", "ict_digits", "--provenance").stdout
+    cli("recipe", "copy", "ict_digits", "own.toml")
+    assert cli("recipe", "check", "own.toml").stdout.strip() == "own.toml: fine"
+    assert genkit.load_recipe("own.toml").tree() == genkit.load_recipe("ict_digits").tree()
+
+
+def test_trackers_are_told_and_a_failing_one_is_dropped(cli, tiny, tmp_path):
+    done = cli(
+        "run", "ict_digits", *tiny, "metrics.fd=false", "metrics.pr=false", "trackers.tb.use=tensorboard", "--json"
+    )
+    folder = Path(json.loads(done.stdout)["folder"])
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_completion_is_offered(cli):
+    done = cli("--show-completion", "bash", code=0)
+    assert "_GENKIT_COMPLETE" in done.stdout
