@@ -48,7 +48,7 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[text]}"))
+    columns = (BarColumn(10), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as live:
         yield _Live(live)
 
@@ -75,7 +75,7 @@ def clock(seconds: float) -> str:
 
 
 def _figures(figures: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    return "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
 
 
 class _Plain:
@@ -102,7 +102,7 @@ def line(event: dict[str, Any], estimate: _Estimate) -> str:
         return f"sampling {event['done']}/{event['total']}"
     rate = event["images_per_sec"]
     return (
-        f"step {event['k']}/{estimate.steps}  {_figures(event['figures'])}  {rate:.0f} images/s  "
+        f"step {event['k']}/{estimate.steps}  {_figures(event['figures'])}  {rate:.0f} img/s  "
         f"{estimate.left(event['k'], rate)} left"
     )
 
@@ -110,17 +110,16 @@ def line(event: dict[str, Any], estimate: _Estimate) -> str:
 class _Live:
     def __init__(self, live: Any) -> None:
         self.live, self.estimate = live, _Estimate()
-        self.task = live.add_task("starting", total=None, text="")
+        self.task = live.add_task("", total=None, text="starting")
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind in ("start", "resume"):
             self.estimate.start(event)
-            self.live.update(self.task, description="training", total=event["steps"], completed=event["k"])
+            self.live.update(self.task, total=event["steps"], completed=event["k"])
         elif kind == "step":
             self.live.update(
                 self.task,
-                description="training",
                 total=self.estimate.steps,
                 completed=event["k"],
                 text=line(event, self.estimate),
@@ -128,7 +127,6 @@ class _Live:
         elif kind == "sampling":
             self.live.update(
                 self.task,
-                description="sampling",
                 total=event["total"],
                 completed=event["done"],
                 text=line(event, self.estimate),
