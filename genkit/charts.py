@@ -1,4 +1,4 @@
-"""Curves for a report: pure functions from numbers to HTML with inline SVG, without scripts.
+"""Curves for a report: pure functions from numbers to HTML with inline SVG, without scripts; looks in report.css.
 
 The SVG holds lines only and stretches to the width there is; labels and hover read-outs are HTML placed in
 per cent, so that type keeps its size on a telephone and on a wall. A value of `None` is a gap.
@@ -19,7 +19,7 @@ MOST_HITS = 60
 
 
 class Series(NamedTuple):
-    """One line of a chart; `look` is its class in `STYLE`: raw, main, floor, or c0 to c5."""
+    """One line of a chart; `look` is its class in report.css: raw, main, floor, or c0 to c5."""
 
     label: str
     points: Points
@@ -115,7 +115,8 @@ def thinned(points: Points, most: int = MOST_POINTS) -> Points:
     for b in range(buckets):
         part = points[b * len(points) // buckets : (b + 1) * len(points) // buckets]
         solid = [p for p in part if p[1] is not None]
-        kept = {min(solid, key=lambda p: p[1]), max(solid, key=lambda p: p[1])} if solid else set()
+        ordered = sorted(solid, key=lambda p: p[1] or 0.0)
+        kept = {ordered[0], ordered[-1]} if ordered else set()
         gap = next((p for p in part if p[1] is None), None)
         result += sorted(kept | ({gap} if gap else set()), key=lambda p: p[0])
     return result
@@ -225,32 +226,3 @@ def chart(
         f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role=img aria-label="{escape(said)}">{lines}</svg>'
         f"{_labels(x, y)}<div class=hits aria-hidden=true>{_hits(series, x, y)}</div></div></figure>"
     )
-
-
-STYLE = """
-.chart figcaption{display:flex;flex-wrap:wrap;gap:0 .6em;align-items:baseline;min-height:1.7em}
-.chart figcaption b{font-weight:600;color:var(--ink)}.chart output{margin-left:auto;color:var(--ink)}
-.note{font-size:.78rem}.keys{display:flex;flex-wrap:wrap;gap:0 .9em;font-size:.78rem}
-.keys s{display:inline-block;width:1.1em;height:0;border-top:2.5px solid;vertical-align:.25em;margin-right:.4em}
-.plot{position:relative;height:var(--tall,9.5rem);margin:.5rem .7rem 1.6rem 2.7rem}
-.plot svg{position:absolute;width:100%;height:100%;overflow:visible;fill:none}
-.plot path{vector-effect:non-scaling-stroke;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
-.plot .grid{stroke:var(--line);stroke-width:1}.plot .mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 4}
-.plot .raw{stroke-width:1;opacity:.38}.plot .main{stroke-width:2.2}.plot .floor{stroke-dasharray:1 5}
-.plot .dots{stroke-width:6.5}.plot .floor.dots{stroke-width:0}
-.raw,.main,.c0{stroke:var(--c0);border-color:var(--c0)!important}.c1{stroke:var(--c1);border-color:var(--c1)!important}
-.c2{stroke:var(--c2);border-color:var(--c2)!important}.c3{stroke:var(--c3);border-color:var(--c3)!important}
-.c4{stroke:var(--c4);border-color:var(--c4)!important}.c5{stroke:var(--c5);border-color:var(--c5)!important}
-.floor{stroke:var(--soft);border-color:var(--soft)!important}.keys s.raw{border-top-width:1px}
-.keys s.floor{border-top-style:dotted}
-.plot .x,.plot .y{position:absolute;font-size:.72rem;line-height:1;white-space:nowrap;color:var(--soft)}
-.plot .x{top:calc(100% + .5rem);transform:translateX(-50%)}
-.plot .y{right:calc(100% + .5rem);transform:translateY(-50%)}
-.hits i{position:absolute;top:0;bottom:0}
-.hits i:hover::before{content:"";position:absolute;left:var(--x);top:0;bottom:0;border-left:1px solid var(--soft)}
-.hits i:hover::after{content:"";position:absolute;left:calc(var(--x) - 4px);top:calc(var(--y) - 4px);width:8px;
-height:8px;border-radius:50%;background:var(--ink);box-shadow:0 0 0 2px var(--card)}
-.hits b{display:none;position:absolute;z-index:2;top:.2rem;left:calc(var(--x) + .6rem);padding:.4em .7em;
-background:var(--ink);color:var(--card);border-radius:.4rem;font:500 .75rem/1.45 var(--sans);white-space:nowrap}
-.hits .r b{left:auto;right:calc(100% - var(--x) + .6rem)}.hits i:hover b{display:block}.hits span{display:block}
-"""

@@ -18,10 +18,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from genkit.charts import GAP, STYLE, Points, Series, chart, finite, running_median, tidy
+from genkit.charts import GAP, Points, Series, chart, finite, running_median, tidy
 from genkit.errors import CheckpointError
 
 MOST_FRAMES = 16
+Table = Mapping[str, Any]
 
 
 @dataclass
@@ -30,11 +31,11 @@ class Story:
 
     folder: Path
     text: str = ""
-    recipe: dict = field(default_factory=dict)
-    lock: dict = field(default_factory=dict)
-    evaluations: dict[str, dict] = field(default_factory=dict)
-    steps: dict[int, dict] = field(default_factory=dict)
-    evaluated: dict[tuple[str, int], dict] = field(default_factory=dict)
+    recipe: Table = field(default_factory=dict)
+    lock: Table = field(default_factory=dict)
+    evaluations: dict[str, Table] = field(default_factory=dict)
+    steps: dict[int, Table] = field(default_factory=dict)
+    evaluated: dict[tuple[str, int], Table] = field(default_factory=dict)
     resumes: list[int] = field(default_factory=list)
     moments: list[tuple[object, str]] = field(default_factory=list)
     state: str = "unfinished"
@@ -45,7 +46,7 @@ class Story:
 # ---- reading -----------------------------------------------------------------------------------
 
 
-def _load(path: Path, loads: Any, problems: list[str]) -> dict:
+def _load(path: Path, loads: Any, problems: list[str]) -> dict[str, Any]:
     """A file's mapping; `{}` if there is none yet, or with a problem noted if it cannot be read."""
     try:
         value = loads(path.read_text("utf-8"))
@@ -59,7 +60,7 @@ def _load(path: Path, loads: Any, problems: list[str]) -> dict:
     return {}
 
 
-def _events(path: Path, problems: list[str]) -> Iterator[dict]:
+def _events(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
     """The events; a torn last line is what a killed run leaves, any other broken line is a problem."""
     lines = path.read_bytes().split(b"\n") if path.is_file() else []
     for number, line in enumerate(lines, 1):
@@ -89,7 +90,7 @@ def read(folder: Path) -> Story:
     return story
 
 
-def _tell(story: Story, event: Mapping[str, Any]) -> None:
+def _tell(story: Story, event: Table) -> None:
     """Adds one event. A start or resume at k forgets what came after k: those weights are gone."""
     name, k = event.get("event"), event.get("k")
     k = k if isinstance(k, int) and finite(k) is not None else None
@@ -111,7 +112,7 @@ def _tell(story: Story, event: Mapping[str, Any]) -> None:
         story.moments.append((event.get("time"), story.state if k is None else f"{story.state} at step {k}"))
 
 
-def _seconds(events: list[dict]) -> float | None:
+def _seconds(events: list[dict[str, Any]]) -> float | None:
     """How long the run took: the last `elapsed`, or, if it was resumed, the sum over its sessions by the clock."""
     told = [e for e in events if e.get("event") in ("start", "resume", "step", "end")]
     if not any(e["event"] == "resume" for e in told):
@@ -125,14 +126,14 @@ def _seconds(events: list[dict]) -> float | None:
     return sum(max(times) - min(times) for times in sessions if times)
 
 
-def _table(value: object) -> Mapping:
+def _table(value: object) -> Table:
     return value if isinstance(value, Mapping) else {}
 
 
 # ---- figures -----------------------------------------------------------------------------------
 
 
-def figures_table(evaluation: Mapping[str, Any]) -> list[list[str]]:
+def figures_table(evaluation: Table) -> list[list[str]]:
     """A header, then a row for each figure: its value for each number of sampling steps, and its floor.
 
     Args:
@@ -146,7 +147,7 @@ def figures_table(evaluation: Mapping[str, Any]) -> list[list[str]]:
     for name in names:
         if name not in floors.values():
             row = [label(name), *(tidy(figures[n].get(name)) for n in counts)]
-            values = dict.fromkeys(tidy(figures[n].get(floors.get(name))) for n in counts if name in floors)
+            values = dict.fromkeys(tidy(figures[n].get(floors[name])) for n in counts if name in floors)
             rows.append(row + [" / ".join(values)] * bool(floors))
     return [["figure", *map(_steps, counts), *(["floor"] if floors else [])], *rows]
 
@@ -157,24 +158,21 @@ def label(name: str) -> str:
     return table if figure in ("", table) else f"{table} · {figure}"
 
 
-def _rank(count: object) -> tuple:
-    return (0, int(count), "") if str(count).isdecimal() else (1, 0, str(count))
+def _rank(count: str) -> tuple[int, int, str]:
+    return (0, int(count), "") if count.isdecimal() else (1, 0, count)
 
 
 def _steps(count: object) -> str:
     return "1 step" if str(count) == "1" else f"{count} steps"
 
 
-def _evaluated(story: Story) -> dict[str, dict[str, dict[str, Points]]]:
-    """Figures over k: title → number of sampling steps ("" if the event does not say) → points."""
-    many, curves = len({at[0] for at in story.evaluated}) > 1, {}
+def _evaluated(story: Story) -> dict[tuple[str, str], dict[str, Points]]:
+    """Figures over k: (protocol, figure) → number of sampling steps → points."""
+    curves: dict[tuple[str, str], dict[str, Points]] = {}
     for (protocol, k), event in sorted(story.evaluated.items()):
-        tables = _table(event.get("figures"))
-        nested = {n: _table(t.get("figures", t)) for n, t in tables.items() if isinstance(t, Mapping)}
-        for count, figures in (nested or {"": tables}).items():
-            for name, value in figures.items():
-                title = label(name) + (f" ({protocol})" if many else "")
-                curves.setdefault(title, {}).setdefault(count, []).append((k, finite(value)))
+        for at, value in _table(event.get("figures")).items():
+            name, _, count = at.rpartition("@")
+            curves.setdefault((protocol, name), {}).setdefault(count, []).append((k, finite(value)))
     return curves
 
 
@@ -193,9 +191,10 @@ def _count(value: float) -> str:
 
 
 def _when(time: object) -> str:
+    seconds = finite(time)
     try:
-        return datetime.fromtimestamp(finite(time), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (TypeError, ValueError, OverflowError, OSError):
+        return GAP if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S UTC}"
+    except (ValueError, OverflowError, OSError):
         return GAP
 
 
@@ -215,11 +214,11 @@ def _summary(story: Story) -> str:
     parts += [f"{_count(parameters)} parameters"] if parameters is not None else []
     parts += [_duration(story.seconds)] if story.seconds is not None else []
     if lock.get("device"):
-        parts.append(str(lock["device"]) + (f" with {threads} threads" if threads and lock["device"] == "cpu" else ""))
+        parts.append(str(lock["device"]) + (f", threads: {threads}" if threads and lock["device"] == "cpu" else ""))
     return " · ".join(escape(part) for part in parts if part)
 
 
-def _choices(table: Mapping, slot: str = "") -> Iterator[tuple[str, str]]:
+def _choices(table: Table, slot: str = "") -> Iterator[tuple[str, str]]:
     """The components that a recipe names, at any depth: (slot, name)."""
     if "use" in table:
         yield slot, str(table["use"])
@@ -233,7 +232,8 @@ def _header(story: Story) -> str:
     run = f"<code>{escape(str(story.lock['id']))}</code>" if story.lock.get("id") else ""
     state = f'<span class="state {tone}">{escape(story.state)}</span>'
     chips = f'<ul class=chips aria-label="components">{chips}</ul>' if chips else ""
-    return f"<header><p class=over>{run}{state}</p><h1>{escape(_name(story))}</h1><p>{_summary(story)}</p>{chips}</header>"
+    title = f"<h1>{escape(_name(story))}</h1><p>{_summary(story)}</p>"
+    return f"<header><p class=over>{run}{state}</p>{title}{chips}</header>"
 
 
 def _name(story: Story) -> str:
@@ -274,8 +274,8 @@ def _picture(path: Path, alt: str, caption: str) -> str:
 
 
 def _grids(story: Story) -> str:
-    found = [(m[1], p) for p in story.folder.glob("samples/final-steps*.png") if (m := re.search(r"(\d+)\.png$", p.name))]
-    found = sorted(found, key=lambda pair: int(pair[0]))
+    pictures = story.folder.glob("samples/final-steps*.png")
+    found = sorted((int(m[1]), p) for p in pictures if (m := re.search(r"(\d+)\.png$", p.name)))
     figures = (_picture(p, f"Grid of final samples drawn in {_steps(n)}", f"drawn in {_steps(n)}") for n, p in found)
     return _section("Samples", "".join(figures), "grids")
 
@@ -288,10 +288,10 @@ def _film(story: Story) -> str:
             frames.setdefault(match[2], []).append((int(match[1]), path))
     strips = []
     for n, row in sorted(frames.items(), key=lambda item: int(item[0])):
-        row, last = sorted(row), len(row) - 1
-        row = [row[i] for i in sorted({round(j * last / (MOST_FRAMES - 1)) for j in range(MOST_FRAMES)})]
-        cells = (_picture(p, f"Samples in {_steps(n)} after {k} training steps", f"step {k:,}") for k, p in row)
-        strips.append(f'<h3>drawn in {_steps(n)}</h3><div class=film tabindex=0>{"".join(cells)}</div>')
+        ordered, last = sorted(row), len(row) - 1
+        shown = [ordered[i] for i in sorted({round(j * last / (MOST_FRAMES - 1)) for j in range(MOST_FRAMES)})]
+        cells = (_picture(p, f"Samples in {_steps(n)} after {k} training steps", f"step {k:,}") for k, p in shown)
+        strips.append(f"<h3>drawn in {_steps(n)}</h3><div class=film tabindex=0>{''.join(cells)}</div>")
     return _section("Samples over training", "".join(strips))
 
 
@@ -318,17 +318,17 @@ def _curves(story: Story) -> str:
 def _progress(story: Story) -> str:
     """Evaluation figures over k, where there is more than one evaluation; floors are dotted."""
     curves, charts = _evaluated(story), []
-    for title, by_count in curves.items():
-        if title.partition(" (")[0].endswith("_floor") or max(map(len, by_count.values())) < 2:
+    for (protocol, name), by_count in curves.items():
+        if name.endswith("_floor") or max(map(len, by_count.values())) < 2:
             continue
         counts = sorted(by_count, key=_rank)
-        lines = [Series(_steps(n) if n else title, by_count[n], f"c{i % 6}") for i, n in enumerate(counts)]
-        floor = curves.get(_floor_of(title), {}).get(counts[0], [])
-        charts.append(chart(title, [Series("floor", floor, "floor"), *lines], dots=True, marks=story.resumes))
+        lines = [Series(_steps(n), by_count[n], f"c{i % 6}") for i, n in enumerate(counts)]
+        floor = curves.get((protocol, f"{name}_floor"), {}).get(counts[0], [])
+        charts.append(chart(label(name), [Series("floor", floor, "floor"), *lines], dots=True, marks=story.resumes))
     return _section("Figures over training", f"<div class=small>{''.join(charts)}</div>" if charts else "")
 
 
-def _flat(value: Mapping, stem: str = "") -> Iterator[list[str]]:
+def _flat(value: Table, stem: str = "") -> Iterator[list[str]]:
     for key, entry in value.items():
         if isinstance(entry, Mapping):
             yield from _flat(entry, f"{stem}{key} · ")
@@ -356,12 +356,13 @@ def page(story: Story) -> str:
     """The whole page as HTML."""
     hero = _figures(story) + _grids(story)
     body = f"{_header(story)}<div class=hero>{hero}</div>{_curves(story)}{_progress(story)}{_film(story)}"
+    style = Path(__file__).with_name("report.css").read_text("utf-8")
     empty = "" if story.steps or hero else "<p>Nothing is recorded yet.</p>"
     return f"""<!doctype html>
 <html lang=en><head><meta charset=utf-8>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name=viewport content="width=device-width, initial-scale=1"><meta name=color-scheme content="light dark">
-<title>{escape(_name(story))} – genkit</title><style>{PAGE}{STYLE}</style></head>
+<title>{escape(_name(story))} – genkit</title><style>{style}</style></head>
 <body><main>{body}{empty}{_details(story)}</main></body></html>
 """
 
@@ -382,50 +383,3 @@ def write(folder: Path) -> Path:
     finally:
         draft.unlink(missing_ok=True)
     return target
-
-
-PAGE = """
-:root{--paper:#f6f4ef;--card:#fffefb;--ink:#1d1b18;--text:#45413b;--soft:#857f75;--line:#e7e2d8;--c0:#3b4cca;--c1:#d9572b;
---c2:#12806a;--c3:#a8328e;--c4:#b58105;--c5:#5b6770;--good:#12734f;--bad:#b3261e;--warn:#946200;--busy:#3b4cca;
---sans:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
---mono:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
-@media(prefers-color-scheme:dark){:root{--paper:#121316;--card:#1a1c20;--ink:#f1efea;--text:#c3c0b9;--soft:#8b8a86;
---line:#2b2d33;--c0:#8d9bff;--c1:#ff8d63;--c2:#4cc9a9;--c3:#e78bd2;--c4:#e5b94b;--c5:#a3b0ba;--good:#5bd3a2;--bad:#ff8a80;
---warn:#f0bf5a;--busy:#8d9bff}}
-*{box-sizing:border-box}html{-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--paper);color:var(--text);font:400 .95rem/1.6 var(--sans);font-variant-numeric:tabular-nums}
-main{max-width:77rem;margin:0 auto;padding:clamp(1.5rem,5vw,4.5rem) clamp(1rem,4vw,3rem) 5rem}
-h1,h2,h3,p,ul,figure{margin:0;padding:0}code,pre,time{font-family:var(--mono);font-size:.85em}
-h1{font:500 clamp(2.1rem,6.5vw,4rem)/1.08 "Iowan Old Style",Palatino,Charter,Georgia,serif;color:var(--ink);
-letter-spacing:-.02em;overflow-wrap:anywhere;margin:.9rem 0 .8rem}
-header p{max-width:52rem}header>p:not(.over){font-size:1.05rem}
-.over{display:flex;gap:.9rem;align-items:center;color:var(--soft)}
-.state{font-size:.8rem;font-weight:600;border:1px solid;border-radius:2rem;padding:.05rem .75rem}
-.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}.busy{color:var(--busy)}
-.chips{list-style:none;display:flex;flex-wrap:wrap;gap:.4rem;margin-top:1.3rem}
-.chips li{font-size:.8rem;padding:.15rem .65rem;border:1px solid var(--line);border-radius:.4rem;background:var(--card);
-color:var(--ink);overflow-wrap:anywhere}.chips span{color:var(--soft);margin-right:.25em}
-section{margin-top:3.2rem;min-width:0}
-h2{font-size:1.02rem;font-weight:600;color:var(--ink);padding-bottom:.5rem;margin-bottom:1.2rem;border-bottom:1px solid var(--line)}
-h3{font-size:.82rem;font-weight:500;color:var(--soft);margin:0 0 .5rem}.film+h3{margin-top:1.2rem}
-figcaption,caption{color:var(--soft);font-size:.85rem}
-.hero{display:flex;flex-wrap:wrap;gap:0 3rem}.hero section{flex:1 1 19rem}.hero .grids{flex:2 1 34rem}
-.grids .body{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(15rem,100%),1fr));gap:1.2rem}
-img{display:block;height:auto;image-rendering:pixelated;border-radius:.35rem;background:var(--line)}
-.grids img{width:var(--wide);max-width:100%}.grids figcaption{margin-top:.5rem}
-.film{display:flex;gap:.8rem;overflow-x:auto;padding-bottom:.8rem}.film img{width:9.5rem}
-.film figcaption{font-size:.78rem;margin-top:.35rem}
-.large{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1.2rem;--tall:15rem}
-.small{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(19rem,100%),1fr));gap:1.2rem}.large+.small{margin-top:1.2rem}
-.chart{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.8rem 1rem .6rem;min-width:0}
-.wide{overflow-x:auto}.wide+.wide{margin-top:2rem}table{border-collapse:collapse;width:100%}
-caption{text-align:left;margin-bottom:.5rem}caption b{color:var(--ink);font-weight:600}
-th,td{text-align:right;padding:.42rem 0 .42rem 1.2rem;border-bottom:1px solid var(--line);vertical-align:top}
-th{font-weight:400;white-space:nowrap}th:first-child{text-align:left;padding-left:0}
-thead th{font-size:.82rem;color:var(--soft)}td{color:var(--ink);overflow-wrap:anywhere}tr:last-child>*{border-bottom:0}
-.log{list-style:none}.log li{padding:.35rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
-.log time{color:var(--soft);margin-right:1rem;white-space:nowrap}
-summary{cursor:pointer;color:var(--ink)}
-pre{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:1rem;line-height:1.55}
-:focus-visible{outline:2px solid var(--busy);outline-offset:2px}
-"""
