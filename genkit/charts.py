@@ -35,10 +35,10 @@ class Axis(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float], log: bool = False) -> Axis:
-        """The axis that shows all values with a little air; logarithmic only if all are positive."""
+        """The axis that shows all values with a little air; logarithmic only if all are positive (and no extremes)."""
         values = list(values) or [0.0, 1.0]
         low, high = min(values), max(values)
-        if log and low > 0:
+        if log and low > 1e-99 and high < 1e99:
             air = max((high / low) ** 0.06, 1.05)
             return cls(low / air, high * air, True)
         air = max((high - low) * 0.06, abs(high) * 1e-3, abs(low) * 1e-3) or 1.0
@@ -86,7 +86,8 @@ def tidy(value: object) -> str:
         return "0"
     if not 1e-4 <= abs(number) < 1e6:
         return f"{number:.3e}"
-    return f"{number:.0f}" if abs(number) >= 999.95 else f"{number:#.4g}"
+    whole = number.is_integer() and abs(number) >= 10
+    return f"{number:.0f}" if whole or abs(number) >= 999.95 else f"{number:#.4g}"
 
 
 def short(value: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,7 +131,3 @@ def _ahead(read: Callable[[int], Batch], k: int) -> Iterator[Batch]:
             batch, coming = coming.result(), pool.submit(read, after)
             yield batch
 
-
-def sample_cond(spec: Spec, labels: Tensor | None) -> Mapping[str, Tensor]:
-    """Conditioning for sampling: labels, or nothing for unconditional data."""
-    return {} if labels is None or spec.classes == 0 else {"label": labels}

@@ -99,8 +99,7 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
         total_steps=recipe.train.steps,
         load=functools.partial(models.load_source, device=device),
     )
-    init = models.content(recipe.init) if recipe.init.origin else ""
-    id = identity(recipe, data.identity, init)
+    id = identity(recipe, data.identity, models.content)
     folder = Path(out) if out else record.root() / f"{recipe.name}-{id}"
     return Plan(recipe=recipe, data=data, context=context, id=id, folder=folder)
 

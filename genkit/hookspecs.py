@@ -86,7 +86,7 @@ def genkit_components() -> Mapping[str, Offer]:  # type: ignore[empty-body]
     """Components of kinds that plugins added, by kind."""
 @hookspec
 def genkit_kinds() -> Offer:  # type: ignore[empty-body]
-    """New kinds, as `genkit.kinds.Kind` objects; their components come by `genkit_components`."""
+    """New kinds: lazies to `genkit.kinds.Kind` objects; their components come by `genkit_components`."""
 @hookspec
 def genkit_recipes() -> str:  # type: ignore[empty-body]
     """The package whose *.toml files are recipes."""
@@ -95,14 +95,20 @@ def genkit_commands() -> Offer:  # type: ignore[empty-body]
     """Commands `genkit NAME …`: functions with typer's annotations, or typer apps."""
 
 
-# A run's life. These get the key of the step and may not touch the default generator.
+# A run's life, called on the first process alone. Each gets the key of the step that was just taken, from which
+# it draws if it must: the default generator is not to be touched.
 @hookspec
-def genkit_run_start(folder: Path, recipe: Any, key: Key) -> None: ...
+def genkit_run_start(folder: Path, recipe: Any, key: Key) -> None:
+    """Training begins or goes on; not called where a finished run is only reported."""
 @hookspec
-def genkit_step_end(state: Any, figures: Mapping[str, Any], key: Key) -> None: ...
+def genkit_step_end(state: Any, figures: Mapping[str, Any], key: Key) -> None:
+    """A step was taken; figures are device scalars, and reading one waits for the device."""
 @hookspec
-def genkit_evaluated(folder: Path, figures: Mapping[str, Any], key: Key) -> None: ...
+def genkit_evaluated(folder: Path, figures: Mapping[str, float], key: Key) -> None:
+    """Figures such as {"fd.fd@1": 0.5} were measured, during training or at its end."""
 @hookspec
-def genkit_checkpoint_saved(folder: Path, checkpoint: Path, key: Key) -> None: ...
+def genkit_checkpoint_saved(folder: Path, checkpoint: Path, key: Key) -> None:
+    """A checkpoint stands and was verified."""
 @hookspec
-def genkit_run_end(folder: Path, outcome: str, key: Key) -> None: ...
+def genkit_run_end(folder: Path, outcome: str, key: Key) -> None:
+    """The run leaves, evaluated if it got so far: done, diverged, preempted or failed."""

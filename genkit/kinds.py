@@ -112,7 +112,7 @@ class Setup:
     seed: int = 0
     levels: Levels = attrs.field(factory=Levels)
     cache_dir: Path | None = None
-    folder: Path | None = None  # relative paths of the recipe start here
+    folder: Path | None = None  # where paths start that are still relative; those of recipes are not
 
 
 @attrs.frozen(kw_only=True)
@@ -121,7 +121,7 @@ class Context(Setup):
 
     spec: Spec
     data: str = ""  # identity of the data set's content
-    total_steps: int = 1  # planned length of the training, for what changes over it
+    total_steps: int = 0  # planned length K of the training, for what changes over it; 0: not told
     student: Denoiser | None = None
     load: Callable[[Source], Denoiser] = _no_models
 
@@ -304,7 +304,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "dataset": Kind(True, Data, "What is learnt: build(setup) -> Data."),
-    "network": Kind(True, Callable, "F: an nn.Module called (x, c_noise, cond); c_noise (B,) or (B, K)."),
+    "network": Kind(True, Callable, "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights."),
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
     "noise": Kind(True, Noise, "The law of noise levels."),

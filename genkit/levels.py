@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def _positive(default: float, help: str) -> float:
+    field: float = attrs.field(default=default, validator=attrs.validators.gt(0), metadata={"help": help})
+    return field
+
+
 @attrs.frozen(kw_only=True)
 class Levels:
     """The range of noise levels, in data units, and the grid's curvature.
 
-    Attributes:
-        sigma_min: The smallest level, where a consistency function is the identity.
-        sigma_max: The largest level; sampling starts from noise of this size.
-        rho: Curvature of the grid.
-
     Source: Karras et al. 2022 (arXiv 2206.00364), eq. 5, with Song et al. 2023's values.
     """
 
-    sigma_min: float = attrs.field(default=0.002, validator=attrs.validators.gt(0))
-    sigma_max: float = attrs.field(default=80.0, validator=attrs.validators.gt(0))
-    rho: float = attrs.field(default=7.0, validator=attrs.validators.gt(0))
+    sigma_min: float = _positive(0.002, "smallest level, where a consistency function is the identity")
+    sigma_max: float = _positive(80.0, "largest level, where sampling starts")
+    rho: float = _positive(7.0, "curvature of the grid")
 
     def __attrs_post_init__(self) -> None:
         if self.sigma_max <= self.sigma_min:

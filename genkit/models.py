@@ -106,7 +106,7 @@ def _run_of(source: Source) -> Path:
     name = source.origin.removeprefix("recipe:")
     if name == source.origin:
         return record.find(name)
-    done = [s for s in record.runs() if s.name == name and s.k >= s.steps > 0]
+    done = [s for s in record.runs() if s.name == name and s.k >= s.steps > 0 and not s.trial]
     if not done:
         raise DataError(source.origin, "has no finished run here", f"make it: genkit run {name}")
     return done[0].folder

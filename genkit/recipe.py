@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Train:
     log_every_steps: int = setting(50, "steps between figures", check=_v.ge(1), identity=False)
     save_every_steps: int = setting(500, "steps between checkpoints", check=_v.ge(1), identity=False)
     sample_every_steps: int = setting(0, "steps between sample grids; 0 for none", check=_v.ge(0), identity=False)
-    keep_checkpoints: int = setting(2, "checkpoints kept, besides the final one", check=_v.ge(2), identity=False)
+    keep_checkpoints: int = setting(2, "newest checkpoints kept, the final one among them", check=_v.ge(2), identity=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -194,7 +194,8 @@ def _named(kind: str, table: Any, name: str, problems: list[GenkitError], places
     if not isinstance(table, Mapping):
         problems.append(RecipeError(places.where((name,)), f"expected tables [{name}.NAME], got {table!r}"))
         return {}
-    return {n: resolve.component(kind, t, (name, n), problems, places) for n, t in table.items()}
+    wanted = {n: t for n, t in table.items() if t is not False}  # `fd = false` takes out what a base put in
+    return {n: resolve.component(kind, t, (name, n), problems, places) for n, t in wanted.items()}
 
 
 def _drop_inherited(tree: Tree, inherited: set[str]) -> list[str]:
@@ -287,29 +288,29 @@ def _locate(name: str, folder: Path) -> Path:
 # ---- identity ----------------------------------------------------------------------------------
 
 
-def identity(recipe: Recipe, data: str, init: str = "") -> str:
+def identity(recipe: Recipe, data: str, content: Callable[[Source], str] = lambda source: source.origin) -> str:
     """10 hex that name what can change the weights, and nothing else.
 
     Args:
         data: Identity of the data set's content.
-        init: Identity of the starting weights' content.
+        content: Identity of the content of a model that the recipe names.
     """
     used: set[str] = set()
-    parts = {name: _essence(getattr(recipe, name), used) for name in ("dataset", "objective", "optimizer", "ema")}
+    parts = {name: _essence(getattr(recipe, name), used, content) for name in ("dataset", "objective", "optimizer", "ema")}
     whole = {
         "format": FORMAT,
         **parts,
-        "train": _essence(recipe.train, used),
+        "train": _essence(recipe.train, used, content),
         "levels": attrs.asdict(recipe.levels),
         "data": data,
-        "init": init,
+        "init": content(recipe.init) if recipe.init.origin else "",
         "sources": {d: _source(d) for d in sorted(used | {"genkit-lab"})},
     }
     canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
-def _essence(component: Any, used: set[str]) -> Tree:
+def _essence(component: Any, used: set[str], content: Callable[[Source], str]) -> Tree:
     """`distribution/name@revision` with the fields that differ from their defaults; slots in full."""
     tree: Tree = {}
     if origin := registry.origin(component):
@@ -319,9 +320,10 @@ def _essence(component: Any, used: set[str]) -> Tree:
         value = getattr(component, field.name)
         if not field.metadata.get("identity", True) or value == field.default:
             continue
-        if isinstance(value, Source) and not value.origin:
-            continue
-        tree[name] = _essence(value, used) if attrs.has(type(value)) else resolve._simple(value)
+        if isinstance(value, Source):
+            tree[name] = content(value) if value.origin else ""
+        else:
+            tree[name] = _essence(value, used, content) if attrs.has(type(value)) else resolve._simple(value)
     return tree
 
 
@@ -344,6 +346,7 @@ def _source(distribution: str) -> str:
         spec = util.find_spec(package)
         folders = (spec.submodule_search_locations or []) if spec else []
         files = [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))]
+        files = files or ([Path(spec.origin)] if spec and spec.origin else [])
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())

@@ -104,7 +104,7 @@ class Summary:
 
 
 def summary(folder: Path) -> Summary:
-    """What a run folder holds; states are done, diverged, preempted, stopped and new."""
+    """What a run folder holds; its state is done, diverged, preempted, running, stopped or new."""
     lock = read(folder / "lock.json")
     last: dict[str, Any] = next(
         (e for e in reversed(events(folder)) if e.get("event") in ("end", "start", "resume")), {}
@@ -136,9 +136,9 @@ def _is_held(folder: Path) -> bool:
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The evaluations of a run, newest first."""
-    files = sorted((folder / "evaluations").glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-    return [read(file) for file in files]
+    """The evaluations of a run, that of the most samples first."""
+    found = [read(file) for file in sorted((folder / "evaluations").glob("*.json"))]
+    return sorted(found, key=lambda e: e.get("protocol", {}).get("samples", 0), reverse=True)
 
 
 def runs() -> list[Summary]:
@@ -159,7 +159,7 @@ def find(run: str | Path) -> Path:
     known = runs()
     if str(run) == "latest" and known:
         return known[0].folder
-    named = [s for s in known if str(run) in (s.name, s.folder.name)]
+    named = [s for s in known if str(run) == s.folder.name or (str(run) == s.name and not s.trial)]
     found = named or [s for s in known if len(str(run)) >= 3 and s.id.startswith(str(run))]
     if len(found) == 1:
         return found[0].folder

@@ -113,10 +113,13 @@ def _tell(story: Story, event: Table) -> None:
 
 
 def _seconds(events: list[dict[str, Any]]) -> float | None:
-    """How long the run took: the last `elapsed`, or, if it was resumed, the sum over its sessions by the clock."""
-    told = [e for e in events if e.get("event") in ("start", "resume", "step", "end")]
+    """How long training took: the last `elapsed`, or, if it was resumed, the sum over its sessions by the clock.
+
+    The clock runs from each start to its last step: what is evaluated days later is no training.
+    """
+    told = [e for e in events if e.get("event") in ("start", "resume", "step")]
     if not any(e["event"] == "resume" for e in told):
-        return next((s for e in reversed(told) if (s := finite(e.get("elapsed"))) is not None), None)
+        return next((s for e in reversed(events) if (s := finite(e.get("elapsed"))) is not None), None)
     sessions: list[list[float]] = [[]]
     for event in told:
         if event["event"] in ("start", "resume"):
@@ -253,7 +256,7 @@ def _figures(story: Story) -> str:
     tables = []
     for protocol, evaluation in story.evaluations.items():
         settings = {k: v for k, v in _table(evaluation.get("protocol")).items() if not isinstance(v, (Mapping, list))}
-        said = ", ".join(f"{k} {v}" for k, v in settings.items())
+        said = ", ".join(f"{k} {v}" for k, v in settings.items() if v != protocol)
         k = finite(evaluation.get("k"))
         caption = f"<b>{escape(protocol)}</b>{f' at step {k:,.0f}' if k is not None else ''}<br>{escape(said)}"
         if evaluation:

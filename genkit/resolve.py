@@ -40,7 +40,7 @@ def stop(problems: Problems) -> None:
 def component(kind: str, table: Any, key: Key, problems: Problems, places: Places) -> Any:
     """The component of a table with `use` (or of a bare name); None if there was a problem."""
     if attrs.has(type(table)):
-        return table
+        return _made(kind, table, key, problems, places)
     if isinstance(table, str):
         table = {"use": table}
     where = places.where(key, slot=True)
@@ -58,6 +58,15 @@ def component(kind: str, table: Any, key: Key, problems: Problems, places: Place
         problems.append(error)
         return None
     return settings(cls, {k: v for k, v in table.items() if k != "use"}, key, problems, places, use)
+
+
+def _made(kind: str, made: Any, key: Key, problems: Problems, places: Places) -> Any:
+    """A component that was made in Python, if an installed plugin offers it as this kind."""
+    origin = registry.origin(made)
+    if origin is None or origin.kind != kind:
+        what = f"{type(made).__name__} is no {kind} of an installed plugin" if origin is None else f"got a {origin.kind}"
+        problems.append(RecipeError(places.where(key, slot=True), what, "docs/write-a-plugin shows how to offer one"))
+    return made
 
 
 def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places, called: str = "") -> Any:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from genkit import pictures, report
+from genkit.charts import Series, chart, thinned, tidy
 from genkit.errors import CheckpointError
 
 HOSTILE = '<script>alert("x")</script>'
@@ -83,8 +84,10 @@ def test_names_from_outside_are_escaped(folder):
 def test_the_table_has_a_column_for_each_number_of_steps_and_floors_beside(folder):
     rows = report.figures_table(json.loads((folder / "evaluations" / "p.json").read_text()))
     assert rows == [
-        ["figure", "1 step", "2 steps", "floor"], ["fd", "0.7500", "0.5000", "0.1000"], ["pr · recall", "0.5000", "0.5000", ""],
-    ]  # fmt: skip
+        ["figure", "1 step", "2 steps", "floor"],
+        ["fd", "0.7500", "0.5000", "0.1000"],
+        ["pr · recall", "0.5000", "0.5000", ""],
+    ]
 
 
 def test_a_torn_last_event_and_missing_parts_leave_a_page(folder, tmp_path):
@@ -110,6 +113,47 @@ def test_numbers_that_are_not_finite_are_gaps(folder):
     tell(folder, [step(10, 1.0), step(20, float("nan")), step(30, float("inf")), step(40, 2.0)])
     html = page(folder)
     assert "nan" not in html.lower().replace("finance", "") and "Infinity" not in html
+
+
+def test_a_gap_breaks_the_line_and_a_lone_point_is_seen():
+    drawn = chart("loss", [Series("loss", [(0, 1.0), (1, 2.0), (2, None), (3, 1.0), (4, None)])])
+    line = re.search(r'class="main" d="([^"]+)"', drawn)[1]
+    assert line.count("M") == 2 and line.count("L") == 1 and line.endswith("h0")
+
+
+@pytest.mark.parametrize("extreme", [5e-324, 1e299, 1e308, 10**400, -1e299, 0.0])
+def test_values_beyond_all_scales_can_be_drawn(folder, extreme):
+    tell(folder, [step(10, 1.0), step(20, extreme), step(30, 2.0)])
+    assert "loss against step" in page(folder)
+
+
+def test_long_curves_are_thinned_and_keep_their_spikes_and_gaps():
+    points = [(k, 1.0 + k % 7) for k in range(10_000)]
+    points[1234], points[5678], points[9000] = (1234, 500.0), (5678, None), (9000, -500.0)
+    kept = thinned(points)
+    assert len(kept) <= 600 and {points[1234], points[5678], points[9000]} <= set(kept)
+    assert [k for k, _ in kept] == sorted(k for k, _ in kept)
+
+
+def test_numbers_are_tidy():
+    told = {0.71234: "0.7123", 11.0: "11", 1281.0: "1281", 17970: "17970", 1.0: "1.000", 3e-6: "3.000e-06", 0.0: "0"}
+    assert {value: tidy(value) for value in told} == told
+    assert [tidy(value) for value in (float("nan"), float("-inf"), None, True, "<b>")] == ["–"] * 5
+
+
+def test_training_time_adds_sessions_up_and_leaves_later_evaluations_out(folder):
+    tell(folder, [{"event": "start", "k": 0}, step(10), step(20), {"event": "end", "outcome": "done", "time": 1.8e9}])
+    assert report.read(folder).seconds == 2.0  # the last elapsed
+    events = [(0, {"event": "start", "k": 0}), (10, step(10)), (500, {"event": "resume", "k": 10}), (507, step(20))]
+    end = {"event": "end", "outcome": "done", "time": 9e5}
+    tell(folder, [*({**event, "time": at} for at, event in events), end])
+    assert report.read(folder).seconds == 17.0
+
+
+def test_a_picture_that_is_half_written_is_left_out(folder):
+    path = folder / "samples" / "final-steps2.png"
+    path.write_bytes(path.read_bytes()[:-6])
+    assert page(folder).count("<img ") == 2
 
 
 def test_figures_that_were_measured_more_than_once_become_curves(folder):

@@ -32,7 +32,8 @@ def test_a_plugin_installed_from_its_wheel_is_found_checked_and_used(tmp_path):
 
     assert "genkit-cauchy" in genkit("plugins", "list")
     assert "c = 0.1" in genkit("components", "show", "cauchy")
-    done = genkit("run", "ict_ring", "loss.use=cauchy", "loss.c=0.2", "train.steps=30", "evaluate.samples=300", "--json")
+    few = ["train.steps=30", "evaluate.samples=300"]
+    done = genkit("run", "ict_ring", "loss.use=cauchy", "loss.c=0.2", *few, "--json")
     folder = tmp_path / json.loads(done)["folder"]
     assert 'use = "cauchy"' in (folder / "recipe.toml").read_text()
     assert json.loads((folder / "lock.json").read_text())["plugins"]["genkit-cauchy"] == "0.2"

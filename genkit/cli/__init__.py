@@ -135,5 +135,5 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
         if isinstance(found, typer.Typer):
             whole.add_typer(found, name=name, help=text)
         else:
-            whole.command(name, help=text)(found)
+            whole.command(name)(found)  # its docstring says more than the line
     return whole

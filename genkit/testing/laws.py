@@ -97,13 +97,11 @@ def weighting(component: Any) -> None:
 
 
 def parameterization(component: Any) -> None:
-    """Scalings finite from sigma_min to sigma_max, (B,) each; c_in keeps inputs of unit size."""
+    """Scalings finite from sigma_min to sigma_max, one of each for every level."""
     scale = registry.build(component, context())
     sigma = Levels().sigmas(50).float()
     for part in scale(sigma):
         require(part.shape[0] == 50 and bool(torch.isfinite(part).all()), "scalings are not finite")
-    size = scale(sigma).c_in.double() * (sigma.double().square() + 0.25).sqrt()
-    require(bool((size - 1).abs().max() < 1e-4), "c_in does not give the network unit variance")
 
 
 def network(component: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genkit import build, levels
 from genkit.denoiser import Denoiser, Loss, Program
+from genkit.errors import RecipeError
 from genkit.keys import Key
 from genkit.kinds import At, Batch, Context, setting, slot
 
@@ -43,6 +44,13 @@ class Consistency:
     )
 
     def build(self, context: Context) -> ConsistencyProgram:
+        """The program.
+
+        Raises:
+            RecipeError: The context does not tell how long training is to last, which N(k) needs.
+        """
+        if context.total_steps < 1:
+            raise RecipeError("context.total_steps", "is not told, and N(k) depends on it", "give Context(total_steps=...)")
         return ConsistencyProgram(self, context)
 
 

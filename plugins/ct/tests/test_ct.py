@@ -9,7 +9,7 @@ import torch
 import genkit
 from genkit.errors import RecipeError
 
-CONTEXT = genkit.Context(spec=genkit.Spec(channels=1, height=8, width=8))
+CONTEXT = genkit.Context(spec=genkit.Spec(channels=1, height=8, width=8), total_steps=100)
 
 
 def test_the_square_root_curriculum_is_the_published_one():

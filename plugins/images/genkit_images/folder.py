@@ -16,6 +16,8 @@ from genkit_images.pictures import Picture, decoded
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
 
+FEWEST = 16  # held-out pictures
+
 
 @attrs.frozen(kw_only=True)
 class ImageFolder:
@@ -27,7 +29,8 @@ class ImageFolder:
     square is resized by Lanczos's filter.
 
     A file is held out if a hash of its name within the folder says so: no file changes sides when
-    others are added, nor when the folder moves.
+    others are added, nor when the folder moves. Fewer than 16 are too few to measure against, and are
+    trained on like the rest.
     """
 
     path: Path = setting(help="the folder; relative paths start from the recipe", identity=False)
@@ -55,8 +58,6 @@ class ImageFolder:
         aside = np.array([is_held_out(name, self.held_out) for name in names])
         if aside.sum() < FEWEST:
             aside[:] = False
-        if aside.all():
-            raise DataError(folder, f"has all of its {len(names)} pictures held out", "set dataset.held_out = 0")
 
         def part(rows: np.ndarray, held_out: Data | None = None) -> Data:
             return resident(images[rows], None if labels is None else labels[rows], spec, setup, held_out)
@@ -95,10 +96,6 @@ def classes_of(folder: Path, names: list[str]) -> tuple[np.ndarray, int]:
         )
     classes, labels = np.unique([name.partition("/")[0] for name in names], return_inverse=True)
     return labels.astype(np.int64), len(classes)
-
-
-# A held-out part of fewer pictures is trained on instead: too few to measure against.
-FEWEST = 16
 
 
 def is_held_out(name: str, share: float) -> bool:
