@@ -130,4 +130,3 @@ def _ahead(read: Callable[[int], Batch], k: int) -> Iterator[Batch]:
         for after in _count(k + 1):
             batch, coming = coming.result(), pool.submit(read, after)
             yield batch
-

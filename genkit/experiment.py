@@ -34,7 +34,7 @@ from genkit import (
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import CheckpointError, Diverged, RecipeError, Stopped
 from genkit.kinds import Context, Data, Setup
-from genkit.recipe import Evaluate, Recipe, identity, load_recipe
+from genkit.recipe import Recipe, identity, load_recipe, other_evaluation
 from genkit.state import State
 from genkit.training import require_finite, train
 from genkit.watching import Signals, Trackers, signals
@@ -168,18 +168,16 @@ def _follow(planned: Plan) -> RunResult:
 
 def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     recipe, folder = planned.recipe, planned.folder
-    notices = _claim(planned, trial)
+    notices = _claim(planned)
     checkpoint.sweep(folder / "checkpoints")
     newest, passed = checkpoint.latest(folder / "checkpoints")
-    state = None
-    if newest is None or checkpoint.step_of(newest) < recipe.train.steps:
-        with _threads(planned) as threads:
+    with _threads(planned) as threads:
+        if newest and checkpoint.step_of(newest) >= recipe.train.steps:
+            evaluated = _evaluated(planned, None, newest, watch)
+        else:
             state = _state(planned)
             notices += _lock(planned, state, threads, trial)
-            _train(planned, state, newest, [*passed, *notices], watch)
-        newest, _ = checkpoint.latest(folder / "checkpoints")
-    with _threads(planned):
-        evaluated = _evaluated(planned, state, newest, watch)
+            evaluated = _live(planned, state, newest, [*passed, *notices], watch)
     report.write(folder)
     return RunResult(
         folder=folder,
@@ -190,7 +188,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     )
 
 
-def _claim(planned: Plan, trial: bool) -> list[str]:
+def _claim(planned: Plan) -> list[str]:
     """Make the folder this run's, or refuse.
 
     Raises:
@@ -285,17 +283,34 @@ def _threads(planned: Plan) -> AbstractContextManager[int]:
     return watching.threads(planned.recipe.train.threads or recorded, planned.data.spec.size <= 256)
 
 
-def _train(planned: Plan, state: State, newest: Path | None, notices: list[str], watch: Watch) -> None:
-    """From the newest checkpoint to the last step, with a checkpoint at the end."""
+def _live(planned: Plan, state: State, newest: Path | None, notices: list[str], watch: Watch) -> dict[str, Any]:
+    """From the newest checkpoint to the last step and its figures, with the hooks at both ends."""
     recipe, folder = planned.recipe, planned.folder
+    hook, outcome = plugins.installed().manager.hook, "failed"
 
     def tell(**what: Any) -> None:
         watch(record.event(folder, **what))
 
     if newest:
         state.restore(*checkpoint.load(newest, planned.context.device))
+    hook.genkit_run_start(folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
+    try:
+        _train(planned, state, "resume" if newest else "start", notices, tell)
+        evaluated = _evaluated(planned, state, newest, watch)
+        outcome = "done"
+        return evaluated
+    except (Diverged, Stopped) as error:
+        outcome = "diverged" if isinstance(error, Diverged) else "preempted"
+        tell(event="end", outcome=outcome, k=state.k, text=str(error))
+        raise
+    finally:
+        hook.genkit_run_end(folder=folder, outcome=outcome, key=keys.Key(recipe.train.seed, state.k))
+
+
+def _train(planned: Plan, state: State, begin: str, notices: list[str], tell: Callable[..., None]) -> None:
+    recipe = planned.recipe
     tell(
-        event="resume" if newest else "start",
+        event=begin,
         k=state.k,
         steps=recipe.train.steps,
         batch_size=recipe.train.batch_size,
@@ -303,20 +318,8 @@ def _train(planned: Plan, state: State, newest: Path | None, notices: list[str],
     )
     for text in notices:
         tell(event="notice", text=text)
-    hook = plugins.installed().manager.hook
-    key = keys.Key(recipe.train.seed, state.k)
-    hook.genkit_run_start(folder=folder, recipe=recipe, key=key)
-    outcome = "failed"
-    with signals() as stop, watching.trackers(recipe.trackers, folder, recipe.tree(), tell) as trackers:
-        try:
-            _steps(planned, state, stop, trackers, tell)
-            outcome = "trained"
-        except (Diverged, Stopped) as error:
-            outcome = "diverged" if isinstance(error, Diverged) else "preempted"
-            tell(event="end", outcome=outcome, k=state.k, text=str(error))
-            raise
-        finally:
-            hook.genkit_run_end(folder=folder, outcome=outcome, key=keys.Key(recipe.train.seed, state.k))
+    with signals() as stop, watching.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
+        _steps(planned, state, stop, trackers, tell)
 
 
 def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, tell: Callable[..., None]) -> None:
@@ -501,7 +504,7 @@ def evaluate(
     """
     folder, recipe = models.reopen(run)
     evaluation.require_metrics(recipe.metrics)
-    recipe = attrs.evolve(recipe, evaluate=Evaluate(**{**attrs.asdict(recipe.evaluate), **settings}))
+    recipe = attrs.evolve(recipe, evaluate=other_evaluation(recipe.evaluate, settings))
     planned = plan(recipe, folder, device)
     newest, _ = checkpoint.latest(folder / "checkpoints")
     if newest is None:

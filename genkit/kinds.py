@@ -304,7 +304,11 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "dataset": Kind(True, Data, "What is learnt: build(setup) -> Data."),
-    "network": Kind(True, Callable, "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights."),
+    "network": Kind(
+        True,
+        Callable,
+        "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights.",
+    ),
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
     "noise": Kind(True, Noise, "The law of noise levels."),

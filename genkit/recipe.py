@@ -40,7 +40,9 @@ class Train:
     log_every_steps: int = setting(50, "steps between figures", check=_v.ge(1), identity=False)
     save_every_steps: int = setting(500, "steps between checkpoints", check=_v.ge(1), identity=False)
     sample_every_steps: int = setting(0, "steps between sample grids; 0 for none", check=_v.ge(0), identity=False)
-    keep_checkpoints: int = setting(2, "newest checkpoints kept, the final one among them", check=_v.ge(2), identity=False)
+    keep_checkpoints: int = setting(
+        2, "newest checkpoints kept, the final one among them", check=_v.ge(2), identity=False
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +143,15 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), swaps: Iterab
     layers.tree.setdefault("name", path.stem)
     layers = tables.override(layers, _swappable(swaps), swap=True)
     return resolved(tables.override(layers, overrides), notices)
+
+
+def other_evaluation(evaluate: Evaluate, settings: Mapping[str, Any]) -> Evaluate:
+    """The table [evaluate] with some settings changed, checked as if they stood in a recipe."""
+    problems: list[GenkitError] = []
+    table = {**resolve.plain(evaluate), **settings}
+    made: Evaluate = resolve.settings(Evaluate, table, ("evaluate",), problems, Places())
+    resolve.stop(problems)
+    return made
 
 
 def recipe_of(**settings: Any) -> Recipe:
@@ -296,7 +307,9 @@ def identity(recipe: Recipe, data: str, content: Callable[[Source], str] = lambd
         content: Identity of the content of a model that the recipe names.
     """
     used: set[str] = set()
-    parts = {name: _essence(getattr(recipe, name), used, content) for name in ("dataset", "objective", "optimizer", "ema")}
+    parts = {
+        name: _essence(getattr(recipe, name), used, content) for name in ("dataset", "objective", "optimizer", "ema")
+    }
     whole = {
         "format": FORMAT,
         **parts,

@@ -64,7 +64,9 @@ def _made(kind: str, made: Any, key: Key, problems: Problems, places: Places) ->
     """A component that was made in Python, if an installed plugin offers it as this kind."""
     origin = registry.origin(made)
     if origin is None or origin.kind != kind:
-        what = f"{type(made).__name__} is no {kind} of an installed plugin" if origin is None else f"got a {origin.kind}"
+        what = (
+            f"{type(made).__name__} is no {kind} of an installed plugin" if origin is None else f"got a {origin.kind}"
+        )
         problems.append(RecipeError(places.where(key, slot=True), what, "docs/write-a-plugin shows how to offer one"))
     return made
 

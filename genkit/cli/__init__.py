@@ -37,7 +37,8 @@ OPTIONS = {
 def main(argv: list[str] | None = None) -> None:
     """Run one command and leave with its exit code; a user's error is one line on stderr."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGINT, _interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _leave)  # a training run has handlers of its own, which save first
     try:
         argv = _globals(argv)
         if not argv or argv[0] in ("--help", "-h"):
@@ -57,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to say
 
 
-def _interrupted(number: int, frame: Any) -> None:
-    raise SystemExit(130)
+def _leave(number: int, frame: Any) -> None:
+    raise SystemExit(130 if number == signal.SIGINT else 75)
 
 
 def _globals(argv: list[str]) -> list[str]:

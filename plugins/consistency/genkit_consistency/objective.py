@@ -50,7 +50,9 @@ class Consistency:
             RecipeError: The context does not tell how long training is to last, which N(k) needs.
         """
         if context.total_steps < 1:
-            raise RecipeError("context.total_steps", "is not told, and N(k) depends on it", "give Context(total_steps=...)")
+            raise RecipeError(
+                "context.total_steps", "is not told, and N(k) depends on it", "give Context(total_steps=...)"
+            )
         return ConsistencyProgram(self, context)
 
 
