@@ -149,11 +149,10 @@ def _unused(folder: Path) -> Path:
 
 
 def _follow(planned: Plan) -> RunResult:
-    """What a process other than the first does: the same steps, nothing recorded."""
+    """What a process other than the first does: what that one says, the same steps, nothing recorded."""
     state = _state(planned)
-    path, _ = checkpoint.latest(planned.folder / "checkpoints")
-    if path:
-        state.restore(*checkpoint.load(path, planned.context.device))
+    if newest := distributed.gather(None)[0]:
+        state.restore(*checkpoint.load(newest, planned.context.device))
     with signals() as stop:
         for _ in train(state, planned.data, planned.recipe.train):
             if _due(planned.recipe, state.k, stop):
@@ -162,7 +161,7 @@ def _follow(planned: Plan) -> RunResult:
                     raise stop.stopped(planned.folder, state.k)
             if _evaluate_due(planned.recipe, state.k):
                 _measure(planned, state, lambda done, total: None)
-    result = _measure(planned, state, lambda done, total: None)
+    result = {} if distributed.gather(None)[0] else _measure(planned, state, lambda done, total: None)
     return RunResult(folder=planned.folder, id=planned.id, figures=record.figures_of(result), evaluation=result)
 
 
@@ -171,6 +170,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     notices = _claim(planned)
     checkpoint.sweep(folder / "checkpoints")
     newest, passed = checkpoint.latest(folder / "checkpoints")
+    distributed.gather(newest)
     with _threads(planned) as threads:
         if newest and checkpoint.step_of(newest) >= recipe.train.steps:
             evaluated = _evaluated(planned, None, newest, watch)
@@ -441,14 +441,8 @@ def _measure(planned: Plan, state: State, watch: evaluation.Watch) -> dict[str, 
 
 
 def _evaluated(planned: Plan, state: State | None, newest: Path | None, watch: Watch) -> dict[str, Any]:
-    """The final figures: those on record if the protocol is the same, else measured now."""
+    """The final pictures and figures: those on record if the protocol is the same, else made now."""
     recipe, folder = planned.recipe, planned.folder
-    known = record.read(_evaluation_file(planned))
-    if known.get("k") == recipe.train.steps and set(map(str, recipe.evaluate.steps)) <= set(known.get("steps", {})):
-        return known
-    if state is None:
-        state = _state(planned)
-        state.restore(*checkpoint.load(newest, planned.context.device))  # type: ignore[arg-type]
 
     def tell(**what: Any) -> None:
         watch(record.event(folder, **what))
@@ -456,10 +450,24 @@ def _evaluated(planned: Plan, state: State | None, newest: Path | None, watch: W
     def progress(done: int, total: int) -> None:
         watch({"event": "sampling", "done": done, "total": total})
 
-    _show(planned, state, "final")
-    found = _record_evaluation(planned, _measure(planned, state, progress), recipe.train.steps, tell)
-    tell(event="end", outcome="done", k=recipe.train.steps)
+    found = record.read(_evaluation_file(planned)) if recipe.metrics else {"steps": {}}
+    if not distributed.gather(_is_final(planned, found))[0]:
+        if state is None:
+            state = _state(planned)
+            state.restore(*checkpoint.load(newest, planned.context.device))  # type: ignore[arg-type]
+        _show(planned, state, "final")
+        found = _record_evaluation(planned, _measure(planned, state, progress), recipe.train.steps, tell)
+    if record.summary(folder).state != "done":
+        tell(event="end", outcome="done", k=recipe.train.steps)
     return found
+
+
+def _is_final(planned: Plan, found: dict[str, Any]) -> bool:
+    """Whether an evaluation is that of the last step, at every number of sampling steps, with its pictures."""
+    wanted = [str(n) for n in planned.recipe.evaluate.steps]
+    pictures = all((planned.folder / "samples" / f"final-steps{n}.png").is_file() for n in wanted)
+    measured = found.get("k") == planned.recipe.train.steps and set(wanted) <= set(found["steps"])
+    return pictures and (measured or not planned.recipe.metrics)
 
 
 def _evaluation_file(planned: Plan) -> Path:

@@ -251,3 +251,33 @@ def test_trackers_are_told_and_a_failing_one_is_dropped(cli, tiny, tmp_path):
 def test_completion_is_offered(cli):
     done = cli("--show-completion", "bash", code=0)
     assert "_GENKIT_COMPLETE" in done.stdout
+
+
+def test_two_processes_train_resume_and_report_as_one(cli, tiny):
+    def together(*argv):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "genkit"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        done = subprocess.run(
+            [*command, *argv], capture_output=True, text=True, env=environment, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    command = [
+        "run",
+        "ict_ring",
+        "train.steps=60",
+        "train.save_every_steps=20",
+        "evaluate.samples=600",
+        "train.batch_size=32",
+    ]
+    first = json.loads(together(*command, "--json").stdout)  # one document: the other process is silent
+    folder = Path(first["folder"])
+    assert json.loads((folder / "lock.json").read_text())["world_size"] == 2
+    again = json.loads(together(*command, "--json").stdout)  # a finished run is reported
+    assert again["figures"] == first["figures"]
+    for path in [*(folder / "checkpoints").glob("step-0000060"), folder / "evaluations"]:
+        path.rename(folder / f"gone-{path.name}")
+    resumed = json.loads(together(*command, "--json").stdout)
+    assert [e["k"] for e in record.events(folder) if e["event"] in ("start", "resume")] == [0, 40]
+    assert resumed["figures"] == first["figures"]

@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     except GenkitError as error:
         if os.environ.get("GENKIT_DEBUG"):
             raise
-        print(f"genkit: {error}".replace("\n", "\ngenkit: "), file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
+            print(f"genkit: {error}".replace("\n", "\ngenkit: "), file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to say

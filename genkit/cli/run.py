@@ -25,7 +25,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Train a recipe, evaluate it and write its report; or go on where it stopped."""
-    from genkit import experiment
+    from genkit import distributed, experiment
     from genkit.recipe import load_recipe
 
     checked = load_recipe(recipe, overrides or [], swap or [])
@@ -39,7 +39,8 @@ def run(
         return
     with show.progress() as watch:
         result = experiment.run(checked, out, device=device, fresh=fresh, again=again, watch=watch)
-    present(result, json)
+    if distributed.rank() == 0:
+        present(result, json)
 
 
 def describe(planned: object) -> dict[str, object]:
