@@ -179,14 +179,15 @@ class Block(nn.Module):
             scale, shift = shift.chunk(2, 1)
             h = torch.addcmul(shift, self.norm1(h), scale + 1)
         else:
-            h = self.norm1(h + shift)
+            h = self.norm1(h.add_(shift))  # in place: no gradient needs the convolution's output
         h = self.conv1(F.dropout(F.silu(h), self.dropout, self.training))
         return add(self.skip(x), h, self.sum)
 
 
 def add(x: Tensor, branch: Tensor, factor: float) -> Tensor:
-    """factor (x + branch), without a product where the factor is one."""
-    return x + branch if factor == 1 else (x + branch) * factor
+    """factor (x + branch)."""
+    total = x + branch
+    return total if factor == 1 else total.mul_(factor)  # in place: no gradient needs the sum
 
 
 class Attention(nn.Module):
@@ -209,13 +210,15 @@ class Attention(nn.Module):
         self.qk_norm, self.sum = qk_norm, style.sum
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
-        q, k, v = qkv.transpose(3, 4).unbind(1)
+        # As linear layers over pixels: the heads' numbers then lie side by side, which attention kernels want.
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        qkv = F.linear(tokens, self.qkv.weight.flatten(1), self.qkv.bias).unflatten(2, (3, self.heads, -1))
+        q, k, v = qkv.transpose(1, 3).unbind(2)
         if self.qk_norm:
             q, k = unit(q), unit(k)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height, width)
-        return add(x, self.out(h), self.sum)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = F.linear(h, self.out.weight.flatten(1), self.out.bias)
+        return add(x, h.transpose(1, 2).unflatten(2, x.shape[2:]), self.sum)
 
 
 def unit(x: Tensor) -> Tensor:

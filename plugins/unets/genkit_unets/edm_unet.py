@@ -119,7 +119,9 @@ class EdmUNet(nn.Module):
                 x = picture = add(x, next(pictures)(picture), 0.5**0.5)
             skips.append(x)
         for stage, joins in zip(self.decoder, self.joins, strict=True):
-            x = stage(torch.cat([x, skips.pop()], 1) if joins else x, emb)
+            if joins:  # bound to the one name, so that what was joined can go
+                x = torch.cat([x, skips.pop()], 1)
+            x = stage(x, emb)
         return self.out(F.silu(self.norm(x)))
 
 
