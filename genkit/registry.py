@@ -36,7 +36,7 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
         "weighting": ("uniform",),
     },
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
-    "genkit-lab-unets": {"network": ("mlp", "unet")},
+    "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp")},
     "genkit-lab-images": {"dataset": ("digits", "image-folder", "hdf5", "delta", "gaussian", "ring")},
     "genkit-lab-metrics": {"features": ("pixels",), "metric": ("fd", "precision-recall")},
     "genkit-lab-tensorboard": {"tracker": ("tensorboard",)},

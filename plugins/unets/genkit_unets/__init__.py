@@ -1,4 +1,4 @@
-"""Networks: a small 2-D U-Net, and an MLP for toys. `genkit_unets.blocks` has the pieces."""
+"""Networks: EDM's three families, a small 2-D U-Net, and an MLP for toys; `genkit_unets.blocks` has the pieces."""
 
 from genkit.hookspecs import hookimpl, lazy
 
@@ -8,6 +8,16 @@ GENKIT_API = 1
 @hookimpl
 def genkit_network():
     return {
+        "ncsnpp": lazy(
+            "genkit_unets.edm:Ncsnpp", "NCSN++ as EDM and iCT have it: Fourier embedding, residual encoder, FIR filter."
+        ),
+        "ddpmpp": lazy(
+            "genkit_unets.edm:Ddpmpp", "DDPM++ as EDM has it: positional embedding, standard encoder, box filter."
+        ),
+        "adm": lazy(
+            "genkit_unets.edm:Adm",
+            "ADM as EDM has it: scale and shift by the embedding, attention of several heads at several levels.",
+        ),
         "unet": lazy(
             "genkit_unets.unet:UNet", "Small 2-D U-Net: residual blocks, concatenated skips, attention if asked."
         ),

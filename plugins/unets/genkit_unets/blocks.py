@@ -1,10 +1,10 @@
-"""Pieces of U-Nets: normalisation, embeddings, residual and attention blocks, seeded building."""
+"""Pieces of U-Nets: starting weights, embeddings, residual and attention blocks, seeded building."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +21,12 @@ def seeded(context: Context, make: Callable[[], Module]) -> Module:
     """A module whose initial weights are a function of `context.seed` alone, on `context.device`.
 
     They are drawn on the CPU, so that they are the same for every device, and the default generator
-    is afterwards as it was.
+    is afterwards as it was. On device "meta" nothing is drawn: shapes only, at once.
     """
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(Key(context.seed).integer("init"))
     try:
-        with torch.device("cpu"):
+        with torch.device("meta" if context.device == "meta" else "cpu"):
             module = make()
     finally:
         torch.default_generator.set_state(before)
@@ -41,16 +41,54 @@ def lecun(layer: Layer, gain: float = 1.0) -> Layer:
     return layer
 
 
-def conv(channels: int, out: int, kernel: int = 3, gain: float = 1.0) -> nn.Conv2d:
+def xavier(layer: Layer, gain: float = 1.0) -> Layer:
+    """Weights uniform on gain sqrt(6 / (fan_in + fan_out)) [-1, 1], no bias (Glorot & Bengio 2010, eq. 16)."""
+    nn.init.xavier_uniform_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def uniform(layer: Layer, gain: float = 1.0) -> Layer:
+    """Weights and biases uniform on gain / sqrt(fan_in) [-1, 1]: torch's own start, scaled."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(gain)
+    return layer
+
+
+class Style(NamedTuple):
+    """What families of U-Nets do differently in every block.
+
+    Attributes:
+        init: Starting weights of a layer, times a gain.
+        quiet: Gain of the last layer of every residual branch.
+        qkv: Gain of the layer that makes queries, keys and values.
+        eps: Added to variances by normalisation.
+        sum: Factor of every residual sum.
+        project: Whether the skip connection of a block that resamples is a 1x1 convolution.
+    """
+
+    init: Callable[[Layer, float], Layer] = lecun
+    quiet: float = 0.0
+    qkv: float = 1.0
+    eps: float = 1e-6
+    sum: float = math.sqrt(0.5)
+    project: bool = False
+
+
+PLAIN = Style()
+
+
+def conv(channels: int, out: int, kernel: int = 3, gain: float = 1.0, style: Style = PLAIN) -> nn.Conv2d:
     """Convolution that keeps the resolution; `gain` 0 starts it at zero."""
-    return lecun(nn.Conv2d(channels, out, kernel, padding=kernel // 2), gain)
+    return style.init(nn.Conv2d(channels, out, kernel, padding=kernel // 2), gain)
 
 
-def norm(channels: int) -> nn.GroupNorm:
+def norm(channels: int, eps: float = 1e-6) -> nn.GroupNorm:
     """GroupNorm of at most 32 groups, of at least 4 channels each where the channels divide so."""
     wanted = max(1, min(32, channels // 4))
     groups = next(g for g in range(wanted, 0, -1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return nn.GroupNorm(groups, channels, eps=eps)
 
 
 class Fourier(nn.Module):
@@ -67,11 +105,12 @@ class Fourier(nn.Module):
     def __init__(self, channels: int, scale: float, times: int, generator: torch.Generator) -> None:
         super().__init__()
         self.times = times
-        self.register_buffer("freqs", torch.randn(channels // 2, generator=generator) * scale)
+        freqs = torch.randn(channels // 2, generator=generator, device=generator.device) * scale
+        self.register_buffer("freqs", freqs)
 
     def forward(self, c: Tensor) -> Tensor:
         c = c.to(self.freqs.dtype).reshape(len(c), self.times, 1)
-        angles = (2 * math.pi) * c * self.freqs
+        angles = c * (2 * math.pi * self.freqs)
         return torch.cat([angles.cos(), angles.sin()], 2).flatten(1)
 
 
@@ -101,45 +140,100 @@ class Embedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block (skip(x) + conv(drop(silu(norm(conv(silu(norm(x))) + shift))))) / sqrt(2).
+    """Residual block: sum (skip(x) + conv(drop(silu(norm(conv(silu(norm(x))) + shift))))), sum = sqrt(1/2).
 
-    The last convolution starts at zero, and the sum is divided by sqrt(2) to keep its variance.
+    With `scale_shift` the embedding acts after the second norm instead: (1 + scale) norm(h) + shift. A
+    `resample` module, if there is one, is applied to both branches. The last convolution starts near zero,
+    and the sum is scaled to keep its variance, both as the style says.
 
-    Source: Song et al. 2021 (arXiv 2011.13456), appendix H (after Brock et al. 2019).
+    Source: Song et al. 2021 (arXiv 2011.13456), appendix H (after Brock et al. 2019); scale and shift:
+    Dhariwal & Nichol 2021 (arXiv 2105.05233), section 3.1.
     """
 
-    def __init__(self, channels: int, out: int, emb: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        emb: int,
+        dropout: float = 0.0,
+        *,
+        resample: nn.Module | None = None,
+        scale_shift: bool = False,
+        style: Style = PLAIN,
+    ) -> None:
         super().__init__()
-        self.norm0, self.conv0 = norm(channels), conv(channels, out)
-        self.shift = lecun(nn.Linear(emb, out))
-        self.norm1, self.conv1 = norm(out), conv(out, out, gain=0.0)
-        self.skip = conv(channels, out, kernel=1) if channels != out else nn.Identity()
-        self.dropout = dropout
+        self.norm0, self.conv0 = norm(channels, style.eps), conv(channels, out, style=style)
+        self.shift = style.init(nn.Linear(emb, 2 * out if scale_shift else out), 1.0)
+        self.norm1, self.conv1 = norm(out, style.eps), conv(out, out, gain=style.quiet, style=style)
+        projects = channels != out or (style.project and resample is not None)
+        self.skip = conv(channels, out, kernel=1, style=style) if projects else nn.Identity()
+        self.resample, self.scale_shift = resample, scale_shift
+        self.dropout, self.sum = dropout, style.sum
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv0(F.silu(self.norm0(x))) + self.shift(emb)[:, :, None, None]
-        h = F.dropout(F.silu(self.norm1(h)), self.dropout, self.training)
-        return (self.skip(x) + self.conv1(h)) * math.sqrt(0.5)
+        h = F.silu(self.norm0(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h, shift = self.conv0(h), self.shift(emb)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = shift.chunk(2, 1)
+            h = torch.addcmul(shift, self.norm1(h), scale + 1)
+        else:
+            h = self.norm1(h.add_(shift))  # in place: no gradient needs the convolution's output
+        h = self.conv1(F.dropout(F.silu(h), self.dropout, self.training))
+        return add(self.skip(x), h, self.sum)
+
+
+def add(x: Tensor, branch: Tensor, factor: float) -> Tensor:
+    """factor (x + branch)."""
+    total = x + branch
+    return total if factor == 1 else total.mul_(factor)  # in place: no gradient needs the sum
 
 
 class Attention(nn.Module):
-    """Residual self-attention over pixels: (x + out(softmax(q k^T / sqrt(d)) v)) / sqrt(2).
+    """Residual self-attention over pixels: sum (x + out(softmax(q k^T / sqrt(d)) v)), sum = sqrt(1/2).
 
     Args:
         head: Channels per head; one head if the channels are fewer or do not divide.
+        qk_norm: Divide each query and key by its root mean square, which bounds the logits by sqrt(d).
 
-    Source: Vaswani et al. 2017 (arXiv 1706.03762), eq. 1; in U-Nets, Ho et al. 2020 (arXiv 2006.11239).
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), eq. 1; in U-Nets, Ho et al. 2020 (arXiv 2006.11239);
+    `qk_norm`: Henry et al. 2020 (arXiv 2010.04245), in the form of Karras et al. 2024 (arXiv 2312.02696), eq. 5.
     """
 
-    def __init__(self, channels: int, head: int = 64) -> None:
+    def __init__(self, channels: int, head: int = 64, *, qk_norm: bool = False, style: Style = PLAIN) -> None:
         super().__init__()
         self.heads = channels // head if channels % head == 0 else 1
-        self.norm, self.qkv = norm(channels), conv(channels, 3 * channels, kernel=1)
-        self.out = conv(channels, channels, kernel=1, gain=0.0)
+        self.norm = norm(channels, style.eps)
+        self.qkv = conv(channels, 3 * channels, kernel=1, gain=style.qkv, style=style)
+        self.out = conv(channels, channels, kernel=1, gain=style.quiet, style=style)
+        self.qk_norm, self.sum = qk_norm, style.sum
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
-        q, k, v = qkv.transpose(3, 4).unbind(1)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(b, c, height, width)
-        return (x + self.out(h)) * math.sqrt(0.5)
+        # As linear layers over pixels: the heads' numbers then lie side by side, which attention kernels want.
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        qkv = F.linear(tokens, self.qkv.weight.flatten(1), self.qkv.bias).unflatten(2, (3, self.heads, -1))
+        q, k, v = qkv.transpose(1, 3).unbind(2)
+        if self.qk_norm:
+            q, k = unit(q), unit(k)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        h = F.linear(h, self.out.weight.flatten(1), self.out.bias)
+        return add(x, h.transpose(1, 2).unflatten(2, x.shape[2:]), self.sum)
+
+
+def unit(x: Tensor) -> Tensor:
+    """x over its root mean square along the last axis, computed in float32 or better."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-8)).to(x.dtype)
+
+
+class Stage(nn.Module):
+    """A residual block, followed by attention if there is one."""
+
+    def __init__(self, block: Block, attention: Attention | None) -> None:
+        super().__init__()
+        self.block, self.attention = block, attention
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        x = self.block(x, emb)
+        return x if self.attention is None else self.attention(x)

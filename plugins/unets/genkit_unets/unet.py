@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genkit.errors import RecipeError
 from genkit.kinds import Context, setting
-from genkit_unets.blocks import Attention, Block, Embedding, conv, norm, seeded
+from genkit_unets.blocks import Attention, Block, Embedding, Stage, conv, norm, seeded
 
 
 @attrs.frozen(kw_only=True)
@@ -79,19 +79,6 @@ def _sizes(height: int, width: int, count: int) -> list[tuple[int, int]]:
     return sizes
 
 
-class Stage(nn.Module):
-    """A residual block, followed by attention if asked."""
-
-    def __init__(self, channels: int, out: int, emb: int, dropout: float, attention: bool) -> None:
-        super().__init__()
-        self.block = Block(channels, out, emb, dropout)
-        self.attention = Attention(out) if attention else None
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        x = self.block(x, emb)
-        return x if self.attention is None else self.attention(x)
-
-
 class UNetModule(nn.Module):
     """The network of `UNet`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, C, H, W)."""
 
@@ -103,7 +90,8 @@ class UNetModule(nn.Module):
         depth = settings.num_blocks
 
         def stages(channels: list[int], out: int, level: int) -> nn.ModuleList:
-            return nn.ModuleList(Stage(c, out, emb, settings.dropout, attention[level]) for c in channels)
+            made = ((Block(c, out, emb, settings.dropout), attention[level]) for c in channels)
+            return nn.ModuleList(Stage(block, Attention(out) if attended else None) for block, attended in made)
 
         self.halves = [small != large for large, small in itertools.pairwise(sizes)]
         self.embedding = Embedding(width, emb, settings.fourier_scale, settings.times, context)

@@ -1,0 +1,157 @@
+"""The networks of EDM: `ncsnpp`, `ddpmpp` and `adm`, and their settings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+from attrs.validators import and_, deep_iterable, ge, gt, in_, lt, min_len, optional
+from torch import nn
+
+from genkit.errors import RecipeError
+from genkit.kinds import Context, setting
+from genkit_unets.blocks import Style, seeded, uniform, xavier
+from genkit_unets.edm_unet import EdmUNet, Plan
+
+
+def _even(instance: object, attribute: attrs.Attribute[object], value: tuple[float, ...]) -> None:
+    if not value or len(value) % 2:
+        raise ValueError(f"{attribute.name} has {len(value)} numbers; an even number of them keeps pixels in place")
+
+
+@attrs.frozen(kw_only=True)
+class EdmSettings:
+    """What the three families have in common."""
+
+    plan: ClassVar[Plan]
+
+    model_channels: int = setting(128, "channels that the multipliers multiply; an even number", check=ge(2))
+    channel_mult: tuple[int, ...] = setting(
+        (2, 2, 2),
+        "channels of each level over model_channels; at least one",
+        check=and_(deep_iterable(ge(1)), min_len(1)),
+    )
+    num_blocks: int = setting(4, "residual blocks per level, and one more on the way up", check=ge(1))
+    attn_resolutions: tuple[int, ...] = setting(
+        (16,), "heights, in pixels, of the levels with attention; one that no level has says nothing"
+    )
+    channels_per_head: int | None = setting(
+        None, "channels per head of attention; none: one head", check=optional(ge(1))
+    )
+    qk_norm: bool = setting(False, "divide queries and keys by their root mean square: for stability")
+    scale_shift_norm: bool = setting(False, "the embedding scales and shifts after the second norm, as in EDM's ADM")
+    channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=ge(1))
+    channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
+    embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
+    fourier_scale: float = setting(16.0, "standard deviation of the frequencies of fourier (iCT: 0.02)", check=gt(0))
+    encoder: str = setting("standard", "standard, or residual: with the picture", check=in_(("standard", "residual")))
+    decoder: str = setting("standard", "standard: the last level makes the output", check=in_(("standard",)))
+    resample_filter: tuple[float, ...] = setting(
+        (1.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), _even)
+    )
+    dropout: float = setting(0.0, "chance that a feature is dropped in a block", check=and_(ge(0), lt(1)))
+    dropout_max_resolution: int | None = setting(
+        None, "greatest height, in pixels, of blocks with dropout (iCT's ADM: 16); none: all", check=optional(ge(1))
+    )
+    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=ge(1))
+
+    def build(self, context: Context) -> nn.Module:
+        """The network, with weights from `context.seed` alone.
+
+        Raises:
+            RecipeError: The sides do not halve as often as `channel_mult` asks, the embedding's channels are
+                odd, or heads do not divide the channels.
+        """
+        width = self.model_channels * self.channel_mult_noise
+        if width % 2:
+            raise RecipeError("network.model_channels", f"{width} channels of c_noise are odd", "use an even number")
+        sizes = [(context.spec.height, context.spec.width)]
+        for i in range(1, len(self.channel_mult)):
+            height, width = sizes[-1]
+            if height % 2 or width % 2:
+                raise RecipeError(
+                    "network.channel_mult", f"level {i + 1} cannot halve {height}x{width}", f"use at most {i} numbers"
+                )
+            sizes.append((height // 2, width // 2))
+        for mult in self.channel_mult:
+            self.head(self.model_channels * mult)
+        return seeded(context, lambda: EdmUNet(self, sizes, context))
+
+    def head(self, channels: int) -> int:
+        """Channels per head of attention over this many: nearest to `channels_per_head` from above.
+
+        Raises:
+            RecipeError: That many heads do not divide the channels.
+        """
+        heads = max(1, channels // (self.channels_per_head or channels))
+        if channels % heads:
+            what = f"{self.channels_per_head} channels make {heads} heads of {channels}, which they do not divide"
+            raise RecipeError("network.channels_per_head", what, "use a divisor")
+        return channels // heads
+
+
+@attrs.frozen(kw_only=True)
+class Ncsnpp(EdmSettings):
+    """NCSN++ as EDM and iCT have it: Fourier embedding, residual encoder, FIR filter.
+
+    The defaults are those for CIFAR-10, 56.4 M weights; with `num_blocks` 8 it is iCT's deep network, 97.6 M.
+    EDM and CT embed with `fourier_scale` 16, iCT with 0.02. Level i has `model_channels * channel_mult[i]`
+    channels and half the resolution of level i - 1. With the residual encoder the picture itself, convolved
+    and halved, is added to the features of every level after the first.
+
+    Source: Song et al. 2021 (arXiv 2011.13456), appendix H; Karras et al. 2022 (arXiv 2206.00364), table 7 and
+    appendix F.2; the scale: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.2.
+    """
+
+    plan = Plan(Style(xavier, quiet=1e-5, qkv=0.2**0.5, project=True), early=True, attends_all=False)
+
+    channel_mult_noise: int = setting(2, "channels of c_noise's own embedding over model_channels", check=ge(1))
+    embedding: str = setting("fourier", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
+    resample_filter: tuple[float, ...] = setting(
+        (1.0, 3.0, 3.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), _even)
+    )
+    encoder: str = setting("residual", "standard, or residual: with the picture", check=in_(("standard", "residual")))
+
+
+@attrs.frozen(kw_only=True)
+class Ddpmpp(Ncsnpp):
+    """DDPM++ as EDM has it: positional embedding, standard encoder, box filter.
+
+    Otherwise as `ncsnpp`; the defaults are those for CIFAR-10, 55.7 M weights.
+
+    Source: Song et al. 2021 (arXiv 2011.13456), appendix H; Karras et al. 2022 (arXiv 2206.00364), table 7.
+    """
+
+    channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
+    embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
+    resample_filter: tuple[float, ...] = setting(
+        (1.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), _even)
+    )
+    encoder: str = setting("standard", "standard, or residual: with the picture", check=in_(("standard", "residual")))
+
+
+@attrs.frozen(kw_only=True)
+class Adm(EdmSettings):
+    """ADM as EDM has it: scale and shift by the embedding, attention of several heads at several levels.
+
+    The defaults are those for ImageNet 64x64, 295.9 M weights with 1000 classes. iCT sets `scale_shift_norm`
+    false (282.2 M, and 472.8 M with its deep network's 6 blocks), `dropout` 0.2 and `dropout_max_resolution` 16.
+
+    Source: Dhariwal & Nichol 2021 (arXiv 2105.05233), section 3; Karras et al. 2022 (arXiv 2206.00364), table 7
+    and appendix F.2; without scale and shift: Song & Dhariwal 2023 (arXiv 2310.14189).
+    """
+
+    plan = Plan(Style(uniform, eps=1e-5, sum=1.0), early=False, attends_all=True)
+
+    model_channels: int = setting(192, "channels that the multipliers multiply; an even number", check=ge(2))
+    channel_mult: tuple[int, ...] = setting(
+        (1, 2, 3, 4),
+        "channels of each level over model_channels; at least one",
+        check=and_(deep_iterable(ge(1)), min_len(1)),
+    )
+    num_blocks: int = setting(3, "residual blocks per level, and one more on the way up", check=ge(1))
+    attn_resolutions: tuple[int, ...] = setting(
+        (32, 16, 8), "heights, in pixels, of the levels with attention; one that no level has says nothing"
+    )
+    channels_per_head: int | None = setting(64, "channels per head of attention; none: one head", check=optional(ge(1)))
+    scale_shift_norm: bool = setting(True, "the embedding scales and shifts after the second norm (iCT: false)")
