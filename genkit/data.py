@@ -93,6 +93,8 @@ class Streamed:
 
 def prepare(batch: Batch, spec: Spec, key: Key) -> Batch:
     """uint8 to float32 in [-1, 1], mirrored at random where the spec allows; float data as they are."""
+    if str(batch.x.dtype) != f"torch.{spec.dtype}":
+        raise DataError("dataset", f"gave {batch.x.dtype}", f"its spec says {spec.dtype}")
     if spec.dtype != "uint8":
         return batch
     x = batch.x.float() / 127.5 - 1

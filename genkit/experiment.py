@@ -173,6 +173,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     distributed.gather(newest)
     with _threads(planned) as threads:
         if newest and checkpoint.step_of(newest) >= recipe.train.steps:
+            notices.append("this run is done; --again repeats it, --fresh begins anew")
             evaluated = _evaluated(planned, None, newest, watch)
         else:
             state = _state(planned)
@@ -201,7 +202,8 @@ def _claim(planned: Plan) -> list[str]:
             f"holds another run, {lock.get('id')}; this one is {planned.id}",
             "choose another --out, or --fresh to rename it",
         )
-    if not lock and any(p.name != ".lock" for p in folder.iterdir()):
+    begun = {"recipe.toml"}  # what a run that was stopped before its first step leaves
+    if not lock and any(p.name not in begun and not p.name.startswith(".") for p in folder.iterdir()):
         raise CheckpointError(folder, "is not empty and holds no run", "choose another --out")
     record.write(folder / "recipe.toml", planned.recipe.toml())
     if not lock:

@@ -157,8 +157,8 @@ def find(run: str | Path) -> Path:
     if (path / "lock.json").is_file():
         return path
     known = runs()
-    if str(run) == "latest" and known:
-        return known[0].folder
+    if str(run) == "latest" and known:  # an arm of a study only where there is nothing else
+        return min(known, key=lambda s: s.trial).folder
     named = [s for s in known if str(run) == s.folder.name or (str(run) == s.name and not s.trial)]
     found = named or [s for s in known if len(str(run)) >= 3 and s.id.startswith(str(run))]
     if len(found) == 1:

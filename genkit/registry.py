@@ -208,6 +208,10 @@ def component(kind: str, name: str, /, **settings: Any) -> Any:
     from genkit import resolve
     from genkit.tables import Places
 
+    if kind not in kinds():
+        close = difflib.get_close_matches(kind, kinds(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"kinds: {names(kinds())}"
+        raise RecipeError("kind", f"no kind {kind!r}", hint)
     problems: list[GenkitError] = []
     made = resolve.component(kind, {"use": name, **settings}, (kind,), problems, Places())
     resolve.stop(problems)

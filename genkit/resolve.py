@@ -90,7 +90,9 @@ def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places
         elif name in table:
             values[field.name] = _value(cls, field, table[name], here, problems, places)
         elif field.default is attrs.NOTHING:
-            problems.append(RecipeError(places.where(here), "must be given", field.metadata.get("help", "")))
+            problems.append(
+                RecipeError(places.where(here, near=(*key, "use")), "must be given", field.metadata.get("help", ""))
+            )
     if len(problems) > before:
         return None
     try:

@@ -44,16 +44,24 @@ class Places(dict[Key, Place]):
         self.known: dict[str, str] = {}
 
     def of(self, key: Key) -> Place | None:
-        """The place of a key, or of the nearest table around it that was written."""
+        """The place of a key; else of a key within it; else of the nearest table around it."""
+        within = next((k for k in self if k[: len(key)] == key), None)
+        if key not in self and within:
+            return self[within]
         while key:
             if key in self:
                 return self[key]
             key = key[:-1]
         return None
 
-    def where(self, key: Key, slot: bool = False) -> str:
-        """For messages: "file:line key.path"; say if the key is a slot, which is spelt without `objective.`."""
-        place, name = self.of(key), spelt((*key, "")).rstrip(".") if slot else spelt(key)
+    def where(self, key: Key, slot: bool = False, near: Key = ()) -> str:
+        """For messages: "file:line key.path".
+
+        Args:
+            slot: Whether the key is a slot, which is spelt without `objective.`.
+            near: Whose place to tell instead, if that was written.
+        """
+        place, name = self.get(near) or self.of(key), spelt((*key, "")).rstrip(".") if slot else spelt(key)
         return f"{place} {name}" if place else name
 
     def forget(self, key: Key) -> None:

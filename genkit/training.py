@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genkit import data, distributed
 from genkit.denoiser import Loss
-from genkit.errors import Diverged
+from genkit.errors import Diverged, PluginError
 from genkit.keys import Key
 from genkit.kinds import Batch, Data
 from genkit.recipe import Train
@@ -61,6 +61,12 @@ def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
         stop = min(start + part, size)
         here = key if part >= size else key.part(micro, start, stop, size)
         loss = _forward(state, batch.rows(start, stop), here, settings)
+        if loss.values.shape != (stop - start,):
+            raise PluginError(
+                "objective",
+                f"gave losses of shape {tuple(loss.values.shape)}",
+                f"it owes one for each of {stop - start} samples",
+            )
         share = loss.values.sum() / size
         share.backward()  # type: ignore[no-untyped-call]
         total = total + share.detach()

@@ -248,9 +248,19 @@ def test_trackers_are_told_and_a_failing_one_is_dropped(cli, tiny, tmp_path):
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_completion_is_offered(cli):
-    done = cli("--show-completion", "bash", code=0)
-    assert "_GENKIT_COMPLETE" in done.stdout
+def test_completion_is_offered_and_completes(cli):
+    assert "_GENKIT_COMPLETE" in cli("--show-completion", "bash").stdout
+    asked = {"_GENKIT_COMPLETE": "complete_bash", "COMP_WORDS": "genkit r", "COMP_CWORD": "1"}
+    assert set(cli(**asked).stdout.split()) == {"run", "runs", "recipe", "report"}
+
+
+def test_a_folder_that_was_stopped_before_the_first_step_is_no_obstacle(cli, tiny):
+    Path("early").mkdir()
+    for name in (".lock", "recipe.toml", ".lock.json.77"):
+        Path("early", name).write_text("")
+    cli("run", "ict_digits", *tiny, "metrics.fd=false", "metrics.pr=false", "--out", "early")
+    assert "make no sample" in cli("sample", "early", "--steps", "0", code=2).stderr
+    assert ".jpg" in cli("sample", "early", "--out", "a.jpg", code=2).stderr
 
 
 def test_two_processes_train_resume_and_report_as_one(cli, tiny):

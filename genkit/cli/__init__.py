@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         signal.signal(number, _leave)  # a training run has handlers of its own, which save first
     try:
         argv = _globals(argv)
-        if not argv or argv[0] in ("--help", "-h"):
+        if "_GENKIT_COMPLETE" in os.environ:
+            app({**COMMANDS, **_plugin_commands()}, completing=True)(argv, prog_name="genkit")
+        elif not argv or argv[0] in ("--help", "-h"):
             print(_help())
         elif argv[0] == "--version":
             import genkit
@@ -60,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _leave(number: int, frame: Any) -> None:
+    print(f"genkit: {signal.Signals(number).name}; nothing is lost, the same command goes on", file=sys.stderr)
     raise SystemExit(130 if number == signal.SIGINT else 75)
 
 
@@ -105,7 +108,7 @@ def _help() -> str:
 
 def _dispatch(argv: list[str]) -> None:
     """Hand over to typer, with the one command's module loaded, or all of them for completion."""
-    completing = argv[0].endswith("-completion") or "_GENKIT_COMPLETE" in os.environ
+    completing = argv[0].endswith("-completion")
     known = COMMANDS if argv[0] in COMMANDS else {**COMMANDS, **_plugin_commands()}
     if not completing and argv[0] not in known:
         import difflib

@@ -55,6 +55,7 @@ def write(out: Path, x0: object, attributes: dict[str, object]) -> None:
     """Samples as a picture, an HDF5 file (float32 and uint8) or a folder of PNGs, by the name of `out`."""
     from genkit import pictures, store
     from genkit.data import quantise
+    from genkit.errors import RecipeError
 
     images = quantise(x0)  # type: ignore[arg-type]
     if out.suffix == ".png":
@@ -63,6 +64,8 @@ def write(out: Path, x0: object, attributes: dict[str, object]) -> None:
     elif out.suffix in (".h5", ".hdf5"):
         arrays = {"train/images": images.cpu().numpy(), "train/x0": x0.cpu().numpy()}  # type: ignore[attr-defined]
         store.write(out, arrays, attributes)
+    elif out.suffix:
+        raise RecipeError(f"--out {out}", f"{out.suffix!r} is not written", "name a .png, a .h5, or a folder")
     else:
         for i, one in enumerate(images):
             pictures.write(out / f"{i:06d}.png", one)

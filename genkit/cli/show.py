@@ -94,7 +94,8 @@ class _Plain:
         elif kind == "notice":
             say(f"note: {event['text']}")
         elif kind == "evaluated":
-            say(f"evaluated at step {event['k']}: {_figures(event['figures'])}")
+            figures = {name: value for name, value in event["figures"].items() if "floor" not in name}
+            say(f"evaluated at step {event['k']}: {_figures(figures)}")
         elif kind in ("step", "sampling") and time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
             say(line(event, self.estimate))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genkit import build, levels
 from genkit.denoiser import Denoiser, Loss, Program
-from genkit.errors import RecipeError
+from genkit.errors import PluginError, RecipeError
 from genkit.keys import Key
 from genkit.kinds import At, Batch, Context, setting, slot
 
@@ -103,6 +103,8 @@ class ConsistencyProgram(Program):
             with key.dropout(x0.device):
                 f_r = self.teacher(x_r, r, cond)
         d = self.loss(f_t, f_r, At(t, r, k, n))
+        if d.shape != t.shape:
+            raise PluginError("loss", f"gave distances of shape {tuple(d.shape)}", f"it owes {len(t)}, one per sample")
         return Loss(self.weighting(t, r, gap) * d, {"N": n, "distance": d.detach().mean()})
 
     def _dropped(self, cond: dict[str, Tensor], key: Key) -> dict[str, Tensor]:

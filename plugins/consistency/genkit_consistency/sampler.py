@@ -46,8 +46,10 @@ class MultistepSampler:
         """The levels of the second step and on.
 
         Raises:
-            RecipeError: They do not fall, or leave the range of levels.
+            RecipeError: They do not fall, or leave the range of levels, or there are no steps at all.
         """
+        if isinstance(steps, int) and steps < 1:
+            raise RecipeError("steps", f"{steps} steps make no sample", "take at least 1")
         if not isinstance(steps, int):
             found = list(steps)
         elif steps - 1 <= len(self.listed):
