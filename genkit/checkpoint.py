@@ -55,7 +55,9 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
         ) from error
     if fault := broken(final):
         raise CheckpointError(final, f"reads back wrong: {fault}", "check the disk")
-    for old in _all(folder)[:-keep]:
+    older = [path for path in _all(folder) if step_of(path) < k]
+    ahead = [path for path in _all(folder) if step_of(path) > k]  # damaged: a run never starts before a good one
+    for old in [*ahead, *older[: max(0, len(older) - keep + 1)]]:
         _discard(old)
     return final
 

@@ -138,7 +138,8 @@ def run(
     if distributed.rank() > 0:
         return _follow(planned)
     if fresh and planned.folder.exists():
-        planned.folder.rename(_unused(planned.folder.with_name(planned.folder.name + ".old")))
+        with record.held(planned.folder):
+            planned.folder.rename(_unused(planned.folder.with_name(planned.folder.name + ".old")))
     with record.held(planned.folder):
         return _run(planned, trial, watch)
 
@@ -481,6 +482,9 @@ def _record_evaluation(planned: Plan, found: dict[str, Any], k: int, tell: Calla
     if not planned.recipe.metrics:
         return found
     path = _evaluation_file(planned)
+    known = record.read(path)
+    if known.get("k") == k:  # other numbers of steps of the same protocol stay
+        found = {**found, "steps": {**known["steps"], **found["steps"]}}
     whole = {
         "protocol": {"name": path.stem, **planned.recipe.protocol(), "data": planned.data.identity},
         "k": k,

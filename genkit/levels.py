@@ -87,6 +87,10 @@ def grid(levels: Levels, n: int, noise: object, device: torch.device | str = "cp
 
     sigmas = levels.sigmas(n)
     cumulative = noise.cdf(sigmas) - noise.cdf(sigmas[:1])  # type: ignore[attr-defined]
+    if not cumulative[-1] > 0:
+        raise RecipeError(
+            "noise", f"has no mass between {levels.sigma_min} and {levels.sigma_max}", "check its settings"
+        )
     cumulative = cumulative[1:] / cumulative[-1]
     padded = torch.full((1 << (n - 1).bit_length(),), 2.0, dtype=torch.float64)
     padded[: n - 1] = cumulative
