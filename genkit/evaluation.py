@@ -52,7 +52,8 @@ def evaluate(
             _feed(accumulators, Batch(dataset.decode(drawn.x), drawn.cond), extract, False)
             done += count * distributed.world()
             watch(min(done, samples * len(steps)), samples * len(steps))
-        figures = {f"{t}.{f}": v for t, acc in _merged(accumulators).items() for f, v in acc.compute().items()}
+        merged = _merged(accumulators)
+        figures = {f"{t}.{f}": v for t, acc in merged.items() for f, v in {**acc.compute(), **_floors(acc)}.items()}
         table[str(n)] = {"figures": figures, "nfe": denoiser.sampler.nfe(n)}
     return {"steps": table, "seconds": round(time.monotonic() - begun, 3)}
 
@@ -87,6 +88,11 @@ def _images(dataset: Data) -> Iterator[Batch]:
         batch = dataset.batch(torch.arange(start, min(start + sampling.BLOCK, len(dataset))), Key(0))
         images = batch.x if batch.x.dtype == torch.uint8 else dataset.decode(batch.x)
         yield Batch(images, batch.cond)
+
+
+def _floors(accumulator: Accumulator) -> dict[str, float]:
+    found: dict[str, float] = accumulator.floors() if hasattr(accumulator, "floors") else {}
+    return found
 
 
 def _merged(accumulators: dict[str, Accumulator]) -> dict[str, Accumulator]:

@@ -75,6 +75,8 @@ def genkit_features() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
 def genkit_metric() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
+def genkit_protocol() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
 def genkit_tracker() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
 def genkit_launcher() -> Offer: ...  # type: ignore[empty-body]

@@ -240,7 +240,19 @@ class Sampler(Protocol):
 
 
 class Accumulator(Protocol):
-    """Built by a `metric` component: fed real and generated samples, merged over ranks."""
+    """Built by a `metric` component: fed real and generated samples, merged over ranks.
+
+    The component says by a class attribute `better`, "lower" or "higher", which way its figures improve.
+
+    What looks at the data only once in many evaluations has more, all of it optional:
+
+        floors() -> dict[str, float]: figures `<name>_floor`, what perfect samples would score at the same
+            counts; asked after samples were fed, once for all evaluations at that count.
+        reference() -> dict[str, Tensor]: the training and held-out side, by names such as "pool/mean" and
+            "held_out/pool/mean"; kept between evaluations.
+        refer(arrays) -> bool: take such arrays in place of updates with training data; False, and nothing
+            is taken, where they do not suffice.
+    """
 
     def update(self, sampled: Sampled, real: bool | str) -> None:
         """`real` is False for generated samples, True for training data, "held-out" for the rest."""
@@ -250,6 +262,22 @@ class Accumulator(Protocol):
 
 
 # Components that are the thing itself.
+
+
+class Protocol_(Protocol):
+    """How published figures are made: samples to images, how many of them, how often.
+
+    Attributes:
+        samples, seeds: What is published is made from so many samples, drawn so many times.
+        shape: (C, H, W) of the only images that it is for; None for any.
+    """
+
+    samples: int
+    seeds: int
+    shape: tuple[int, int, int] | None
+
+    def quantise(self, x0: Tensor) -> Tensor:
+        """Images in [-1, 1], and beyond, to uint8."""
 
 
 class Curriculum(Protocol):
@@ -320,8 +348,14 @@ KINDS: dict[str, Kind] = {
     "optimizer": Kind(False, Optimizer, "How gradients change weights."),
     "ema": Kind(False, Ema, "The decay of the running average of weights."),
     "sampler": Kind(True, Sampler, "From noise to data; class attribute `needs`, what it must be given."),
-    "features": Kind(True, Callable, "uint8 images -> {name: (B, D)}, shared by all metrics."),
-    "metric": Kind(True, Accumulator, "A figure of merit; never the loss. Has a slot `features`."),
+    "features": Kind(
+        True,
+        Callable,
+        "uint8 images -> {name: (B, D)}, shared by all metrics. What is built may tell its weights' hash by "
+        "`identity`; the component may have `require(context)`, which finds them before a training starts.",
+    ),
+    "metric": Kind(True, Accumulator, "A figure of merit; never the loss. Has a slot `features` and `better`."),
+    "protocol": Kind(False, Protocol_, "How samples become images, how many are compared, and how often."),
     "tracker": Kind(False, Tracker, "Where curves and pictures go besides the run folder."),
     "launcher": Kind(False, Launcher, "Where the trials of a study run."),
 }

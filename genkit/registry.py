@@ -38,7 +38,11 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
     "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp")},
     "genkit-lab-images": {"dataset": ("digits", "image-folder", "hdf5", "delta", "gaussian", "ring")},
-    "genkit-lab-metrics": {"features": ("pixels",), "metric": ("fd", "precision-recall")},
+    "genkit-lab-metrics": {
+        "features": ("pixels",),
+        "metric": ("fd", "precision-recall"),
+        "protocol": ("edm-fid", "cm-cifar10", "adm-imagenet64"),
+    },
     "genkit-lab-tensorboard": {"tracker": ("tensorboard",)},
 }
 

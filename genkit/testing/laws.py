@@ -177,7 +177,8 @@ def features(component: Any) -> None:
 
 
 def metric(component: Any) -> None:
-    """Figures are finite numbers, and the same however samples are split over accumulators."""
+    """Figures are finite numbers, the same however samples are split; what is kept of the data stands for them."""
+    require(getattr(type(component), "better", None) in ("lower", "higher"), "`better` is neither lower nor higher")
     extract = registry.build(component.features, context())
 
     def feed(accumulator: Any, images: torch.Tensor, real: bool | str) -> None:
@@ -196,6 +197,27 @@ def metric(component: Any) -> None:
     require(one.keys() == two.keys() and len(one) > 0, "figures change with the split")
     for name, value in one.items():
         require(abs(value - two[name]) <= 1e-8 * max(1, abs(value)), f"{name} changes with the split")
+    if hasattr(whole, "reference"):
+        again = registry.build(component, context())
+        require(again.refer(whole.reference()) is True, "refuses its own reference")
+        feed(again, fake, False)
+        for kept, fed in ((again.compute(), one), (_floors(again), _floors(whole))):
+            require(kept.keys() == fed.keys(), "its reference loses figures")
+            require(all(abs(kept[n] - v) <= 1e-8 * max(1, abs(v)) for n, v in fed.items()), "its reference differs")
+
+
+def _floors(accumulator: Any) -> dict[str, float]:
+    return accumulator.floors() if hasattr(accumulator, "floors") else {}
+
+
+def protocol(component: Any) -> None:
+    """Quantises to uint8, never downwards as levels rise, clips, and names whole counts."""
+    levels = torch.linspace(-1.5, 1.5, 3001).reshape(1, 1, 1, -1)
+    images = component.quantise(levels)
+    require(images.dtype == torch.uint8 and images.shape == levels.shape, "does not give uint8 of the same shape")
+    require(bool((images.int().diff() >= 0).all()), "a brighter pixel comes out darker")
+    require(images.flatten()[0] == 0 and images.flatten()[-1] == 255, "does not clip to 0 … 255")
+    require(component.samples >= 2 and component.seeds >= 1, "needs at least 2 samples and 1 seed")
 
 
 def objective(component: Any) -> None:

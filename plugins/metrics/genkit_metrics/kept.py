@@ -43,6 +43,14 @@ class Kept:
         near = keys < self._bound
         self._append(keys[near], x.detach()[near.to(x.device)].cpu())
 
+    @classmethod
+    def of(cls, limit: int, n: int, rows: Tensor) -> Kept:
+        """The kept rows of a stream of n that is over."""
+        kept = cls(limit)
+        kept.update(rows)
+        kept.n = n
+        return kept
+
     def merge(self, other: Kept) -> None:
         """Add the rows of another stream; where there is no room for all, each gives its share."""
         self.n += other.n

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -19,6 +19,7 @@ from genkit_metrics.moments import Moments
 
 DRAWS = 3  # resamplings that a floor is the mean of
 FEATURE = "which of the features, by name"
+PREFIXES: dict[bool | str, str] = {True: "", "held-out": "held_out/"}  # of a reference's arrays
 KINDS: dict[bool | str, str] = {True: "training", False: "generated", "held-out": "held-out"}
 
 
@@ -43,6 +44,7 @@ class FrechetDistance:
     Source: Heusel et al. 2017 (arXiv 1706.08500), eq. 6.
     """
 
+    better = "lower"
     features: Any = slot("features", "pixels", "what is compared")
     feature: str = setting("pool", FEATURE)
     floor: bool = setting(True, "also say what perfect samples would score")
@@ -82,9 +84,40 @@ class FrechetAccumulator:
         held_out = _law(self.moments["held-out"], KINDS["held-out"]) if self.moments["held-out"].n else None
         if held_out:
             figures["fd_held_out"] = distance_from_factors(*held_out, *generated)
-        if self.kept is not None:
-            figures |= _floors(self.kept.rows, self.moments[False].n, held_out)
         return figures
+
+    def floors(self) -> dict[str, float]:
+        """What perfect samples would score; none where no training images were kept."""
+        if self.kept is None:
+            return {}
+        held_out = _law(self.moments["held-out"], KINDS["held-out"]) if self.moments["held-out"].n else None
+        return _floors(self.kept.rows, self.moments[False].n, held_out)
+
+    def reference(self) -> dict[str, Tensor]:
+        """Moments of real images by "pool/n", "pool/mean", "pool/covariance", and rows for the floor."""
+        arrays = {}
+        for part, prefix in PREFIXES.items():
+            if (moments := self.moments[part]).n:
+                arrays[f"{prefix}{self.feature}/n"] = torch.tensor([moments.n])
+                arrays[f"{prefix}{self.feature}/mean"] = moments.mean
+                arrays[f"{prefix}{self.feature}/covariance"] = moments.covariance()
+        if self.kept is not None:
+            arrays[f"{self.feature}/rows"] = self.kept.rows
+        return arrays
+
+    def refer(self, arrays: Mapping[str, Tensor]) -> bool:
+        """Whether there are moments of training images; without rows there will be no floor."""
+        for part, prefix in PREFIXES.items():
+            found = [arrays.get(f"{prefix}{self.feature}/{name}") for name in ("n", "mean", "covariance")]
+            if all(array is not None for array in found):
+                n, mean, covariance = found
+                self.moments[part] = Moments.of(int(n), mean, covariance)
+            elif part is True:
+                return False
+        rows = arrays.get(f"{self.feature}/rows")
+        if self.kept is not None:
+            self.kept = None if rows is None else Kept.of(self.kept.limit, self.moments[True].n, rows)
+        return True
 
 
 def _floors(rows: Tensor, count: int, held_out: tuple[Tensor, Tensor] | None) -> dict[str, float]:
@@ -139,6 +172,7 @@ class PrecisionRecall:
     Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991).
     """
 
+    better = "higher"
     features: Any = slot("features", "pixels", "what is compared")
     feature: str = setting("pool", FEATURE)
     k: int = setting(3, "which neighbour a ball reaches to", check=attrs.validators.ge(1))
@@ -174,11 +208,35 @@ class ManifoldAccumulator:
                 raise DataError("precision-recall", what, f"give at least {self.k + 1}, or lower k")
         real = self.kept[True].rows
         precision, recall = precision_recall(real, self.kept[False].rows, self.k)
-        figures = {"precision": precision, "recall": recall}
-        if self.kept["held-out"].n:
-            floors = precision_recall(real, self.kept["held-out"].rows, self.k)
-            figures["precision_floor"], figures["recall_floor"] = floors
-        return figures
+        return {"precision": precision, "recall": recall}
+
+    def floors(self) -> dict[str, float]:
+        """The figures of held-out images, where there are any."""
+        if not self.kept["held-out"].n:
+            return {}
+        rows = (self.kept[part].rows for part in (True, "held-out"))
+        return dict(zip(("precision_floor", "recall_floor"), precision_recall(*rows, self.k), strict=True))
+
+    def reference(self) -> dict[str, Tensor]:
+        """Rows of real images by "pool/rows", and how many there were by "pool/n"."""
+        arrays = {}
+        for part, prefix in PREFIXES.items():
+            if self.kept[part].n:
+                arrays[f"{prefix}{self.feature}/rows"] = self.kept[part].rows
+                arrays[f"{prefix}{self.feature}/n"] = torch.tensor([self.kept[part].n])
+        return arrays
+
+    def refer(self, arrays: Mapping[str, Tensor]) -> bool:
+        """Whether there are rows of training images: as many as would be kept, or all."""
+        limit, found = self.kept[True].limit, {}
+        for part, prefix in PREFIXES.items():
+            rows, n = (arrays.get(f"{prefix}{self.feature}/{name}") for name in ("rows", "n"))
+            if rows is not None and n is not None and len(rows) >= min(int(n), limit):
+                found[part] = Kept.of(limit, int(n), rows)
+            elif part is True:
+                return False
+        self.kept |= found
+        return True
 
 
 def _chosen(sampled: Sampled, feature: str) -> Tensor:

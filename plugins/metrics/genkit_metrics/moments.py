@@ -35,6 +35,13 @@ class Moments:
     _mean: Tensor | None = attrs.field(default=None, init=False, repr=False)
     _squares: Tensor | None = attrs.field(default=None, init=False, repr=False)
 
+    @classmethod
+    def of(cls, n: int, mean: Tensor, covariance: Tensor) -> Moments:
+        """Those of n samples whose mean and covariance (over n - 1) are known."""
+        moments = cls()
+        moments._add(n, mean.double().cpu(), covariance.double().cpu() * (n - 1))
+        return moments
+
     def update(self, x: Tensor, times: Tensor | None = None) -> None:
         """Add samples.
 

@@ -44,7 +44,7 @@ def figures(metric, train, fake, held_out=None, batch: int = 64) -> dict[str, fl
     if held_out is not None:
         feed(accumulator, held_out, "held-out", batch)
     feed(accumulator, fake, False, batch)
-    return accumulator.compute()
+    return accumulator.compute() | accumulator.floors()
 
 
 TRAIN, FAKE, HELD_OUT = images(500, 0), images(400, 1, spread=200), images(80, 2)
@@ -136,9 +136,30 @@ def test_processes_do_not_matter(metric):
     feed(second, FAKE[150:], False)
     for other in (second, empty):
         first.merge(pickle.loads(pickle.dumps(other)))
-    assert first.compute() == pytest.approx(figures(metric, TRAIN, FAKE, HELD_OUT), rel=1e-10)
+    assert first.compute() | first.floors() == pytest.approx(figures(metric, TRAIN, FAKE, HELD_OUT), rel=1e-10)
     with pytest.raises(DataError, match="0 generated images"):
         real.compute()
+
+
+@by_metric
+def test_a_reference_stands_for_the_data(metric):
+    whole, again, without = (metric.build(CONTEXT) for _ in range(3))
+    feed(whole, TRAIN, True)
+    feed(whole, HELD_OUT, "held-out")
+    assert again.refer(whole.reference()) is True
+    assert without.refer({"pool/mean": torch.zeros(6)}) is False
+    feed(again, FAKE, False)
+    assert again.compute() | again.floors() == pytest.approx(figures(metric, TRAIN, FAKE, HELD_OUT), rel=1e-10)
+
+
+def test_moments_alone_are_a_reference_without_a_floor():
+    mean, covariance = law(TRAIN)
+    accumulator = METRICS[0].build(CONTEXT)
+    published = {"pool/n": torch.tensor([500]), "pool/mean": mean, "pool/covariance": covariance}
+    assert accumulator.refer(published) and not METRICS[1].build(CONTEXT).refer(published)
+    feed(accumulator, FAKE, False)
+    assert accumulator.floors() == {}
+    assert accumulator.compute() == {"fd": pytest.approx(frechet_distance(mean, covariance, *law(FAKE)), rel=1e-5)}
 
 
 @by_metric
