@@ -10,6 +10,8 @@ import functools
 import importlib
 import os
 import sys
+from collections import defaultdict
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -40,17 +42,21 @@ class Plugin(NamedTuple):
 
 
 class Plugins(NamedTuple):
-    """What discovery found: every plugin with its state, and the manager of those that loaded."""
+    """What discovery found.
+
+    Attributes:
+        all: Every plugin with its state, by name.
+        manager: The hooks of those that loaded.
+        offers: By hook without arguments, what each plugin that has it returned.
+    """
 
     all: list[Plugin]
     manager: pluggy.PluginManager
+    offers: dict[str, list[tuple[Plugin, Any]]]
 
     def calls(self, hook: str) -> list[tuple[Plugin, Any]]:
         """(plugin, result) of a hook that takes no arguments, in order of plugin names."""
-        by_distribution = {f"{p.distribution}:{p.name}": p for p in self.all}
-        impls = getattr(self.manager.hook, hook).get_hookimpls()
-        found = [(by_distribution[i.plugin_name], i.function()) for i in impls]
-        return sorted(found, key=lambda pair: (pair[0].name, pair[0].distribution))
+        return self.offers.get(hook, [])
 
 
 @functools.cache
@@ -68,15 +74,19 @@ def installed() -> Plugins:
     only, without = _chosen("GENKIT_PLUGINS", known), _chosen("GENKIT_WITHOUT", known)
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
-    found = []
+    found, offers = [], defaultdict(list)
     for entry in entries:
+        offered: dict[str, Any] = {}
         if (only is not None and entry.name not in only) or entry.name in (without or ()):
             state, why = "disabled", "left out by --plugins, --without or the environment"
         else:
-            state, why = _load(manager, entry)
+            state, why = _load(manager, entry, offered)
         version = entry.dist.version if entry.dist else "unknown"
-        found.append(Plugin(entry.name, _distribution(entry), version, entry.value, state, why))
-    return Plugins(found, manager)
+        plugin = Plugin(entry.name, _distribution(entry), version, entry.value, state, why)
+        found.append(plugin)
+        for hook, offer in offered.items():
+            offers[hook].append((plugin, offer))
+    return Plugins(found, manager, offers)
 
 
 def choose(only: str | None, without: str | None) -> None:
@@ -103,8 +113,8 @@ def _distribution(entry: metadata.EntryPoint) -> str:
     return entry.dist.name.lower().replace("_", "-") if entry.dist else "unknown"
 
 
-def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> tuple[str, str]:
-    """Import one plugin; whatever it does wrong stays its own."""
+def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: dict[str, Any]) -> tuple[str, str]:
+    """Import one plugin and ask what it offers; whatever it does wrong stays its own."""
     try:
         module = importlib.import_module(entry.module)
         api = getattr(module, "GENKIT_API", None)
@@ -117,7 +127,8 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> tuple[st
         manager.register(module, plugin_name)
         try:
             manager.check_pending()
-        except pluggy.PluginValidationError:
+            offered.update(_offers(manager, plugin_name))
+        except BaseException:
             manager.unregister(name=plugin_name)
             raise
     except (Exception, SystemExit) as error:
@@ -126,3 +137,27 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint) -> tuple[st
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return "failed", text[:300]
     return "loaded", ""
+
+
+def _offers(manager: pluggy.PluginManager, plugin_name: str) -> dict[str, Any]:
+    """What a plugin's hooks without arguments return, each of the right shape.
+
+    Raises:
+        TypeError: One is not.
+    """
+    found = {}
+    for caller in manager.get_hookcallers(manager.get_plugin(plugin_name)) or []:
+        if caller.spec is None or caller.spec.argnames:
+            continue
+        impl = next(i for i in caller.get_hookimpls() if i.plugin_name == plugin_name)
+        offer = found[caller.name] = impl.function()
+        by_kind = offer if caller.name == "genkit_components" else {"": offer}
+        good = isinstance(by_kind, Mapping) and all(_is_offer(o) for o in by_kind.values())
+        if not (isinstance(offer, str) if caller.name == "genkit_recipes" else good):
+            raise TypeError(f"{caller.name} returned {str(offer)[:80]!r}: see genkit.hookspecs")
+    return found
+
+
+def _is_offer(offer: Any) -> bool:
+    named = isinstance(offer, Mapping) and all(isinstance(name, str) for name in offer)
+    return named and all(isinstance(o, tuple) and len(o) == 2 and ":" in str(o[0]) for o in offer.values())

@@ -26,7 +26,7 @@ _v = attrs.validators
 class Train:
     """The table [train]."""
 
-    steps: int = setting(help="optimizer steps, K", check=_v.ge(1))
+    steps: int = setting(help="optimizer steps, K", check=_v.and_(_v.ge(1), _v.le(10**12)))
     batch_size: int = setting(64, "samples a step, over all processes", check=_v.ge(1))
     seed: int = setting(0, "seed of every draw", check=_v.ge(0))
     precision: str = setting("float32", "float32 or bf16 (autocast)", check=_v.in_(("float32", "bf16")))
@@ -245,7 +245,10 @@ def installed() -> dict[str, tuple[str, Path]]:
     """Installed recipes: name -> (distribution, file); the core's own first, then those of plugins."""
     folders = [("genkit-lab", _own_folder())]
     for plugin, package in plugins.installed().calls("genkit_recipes"):
-        spec = util.find_spec(package)
+        try:
+            spec = util.find_spec(package)
+        except (ImportError, ValueError):
+            spec = None  # its recipes are not there; `genkit recipe list` shows those that are
         folders += [(plugin.distribution, Path(p)) for p in (spec.submodule_search_locations or [])] if spec else []
     found: dict[str, tuple[str, Path]] = {}
     for distribution, folder in folders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -93,10 +94,13 @@ def components() -> dict[tuple[str, str], ComponentInfo]:
 
 @functools.cache
 def kinds() -> dict[str, Kind]:
-    """The kinds of the core and those that plugins added."""
+    """The kinds of the core and those that plugins added; one that cannot be imported is not there."""
     table = dict(KINDS)
     for _, offer in plugins.installed().calls("genkit_kinds"):
-        table.update({name: _import(lazy, name) for name, lazy in offer.items()})
+        for name, (target, summary) in offer.items():
+            with contextlib.suppress(PluginError):
+                found = _import(Lazy(target, summary), name)
+                table |= {name: found} if isinstance(found, Kind) else {}
     return table
 
 

@@ -14,7 +14,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit.errors import Stopped
+from genkit import plugins
+from genkit.errors import GenkitError, Stopped
 
 
 @attrs.define
@@ -50,6 +51,33 @@ def signals() -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@attrs.define
+class Hooks:
+    """The plugins' lifecycle hooks of a run; one that fails is told once and left out from then on.
+
+    A `GenkitError` of a hook ends the run: it is meant.
+    """
+
+    tell: Callable[..., None]
+    failed: set[tuple[str, str]] = attrs.field(factory=set)
+
+    def watched(self, name: str) -> bool:
+        return bool(getattr(plugins.installed().manager.hook, name).get_hookimpls())
+
+    def __call__(self, name: str, **what: Any) -> None:
+        for impl in getattr(plugins.installed().manager.hook, name).get_hookimpls():
+            if (name, impl.plugin_name) in self.failed:
+                continue
+            try:
+                impl.function(*(what[argument] for argument in impl.argnames))
+            except GenkitError:
+                raise
+            except Exception as error:  # whatever a plugin does wrong, the run goes on
+                self.failed.add((name, impl.plugin_name))
+                text = f"{name} of {impl.plugin_name.split(':')[0]} is left out: {type(error).__name__}: {error}"
+                self.tell(event="notice", text=text)
 
 
 @attrs.define

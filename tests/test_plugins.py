@@ -44,8 +44,15 @@ def plugin(folder, name, text):
         (GOOD.replace("genkit_loss", "genkit_los"), "failed", "genkit_los"),
         (GOOD.replace("GENKIT_API = 1", "GENKIT_API = 2"), "incompatible", "made for API 2"),
         (GOOD.replace("GENKIT_API = 1", ""), "incompatible", "made for API None"),
+        (GOOD.replace("return {", "return 1 / 0 or {"), "failed", "ZeroDivisionError"),
+        (GOOD.replace('lazy("MODULE:Probe", "A probe.")', "None"), "failed", "genkit_loss returned"),
+        (
+            GOOD.replace("genkit_loss", "genkit_commands").replace("MODULE:Probe", "nowhere"),
+            "failed",
+            "genkit_commands",
+        ),
     ],
-    ids=["raises", "exits", "syntax", "misspelt-hook", "newer-api", "no-api"],
+    ids=["raises", "exits", "syntax", "misspelt", "newer-api", "no-api", "raises-late", "offers-nothing", "no-target"],
 )
 def test_a_broken_plugin_is_one_line_and_harms_nobody_else(tmp_path, text, state, why):
     with present(plugin(tmp_path, "bad", text)):
