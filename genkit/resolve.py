@@ -125,9 +125,13 @@ def _value(cls: type, field: attrs.Attribute[Any], value: Any, key: Key, problem
         reason = str(error.args[0]) if error.args else str(error)
         problems.append(RecipeError(places.where(key), reason, field.metadata.get("help", "")))
         return None
+    place = places.of(key)
+    folder = place.folder if place else Path.cwd()
     if isinstance(structured, Path):
-        place = places.of(key)
-        return (place.folder if place else Path.cwd()) / structured.expanduser()
+        return folder / structured.expanduser()
+    if cls is Source and field.name == "origin" and not structured.startswith("recipe:"):
+        path = folder / Path(structured).expanduser()  # a weights file or a run folder, else the name of a run
+        return str(path) if structured and (path.exists() or path.suffix == ".safetensors") else structured
     return structured
 
 

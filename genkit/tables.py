@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from genkit.errors import RecipeError
 
 MAX_BYTES, MAX_SEGMENTS, MAX_EXTENDS = 256 * 1024, 64, 8
+LONG_KEY = re.compile(rf"[^\s,{{=\[]+(?:\s*\.\s*[^\s.,{{=\[]+){{{MAX_SEGMENTS}}}\s*[\]=]")
 Key = tuple[str, ...]
 Tree = dict[str, Any]
 
@@ -92,9 +93,9 @@ def read(path: Path, shown: str | None = None) -> tuple[Tree, Places]:
         raise RecipeError(shown, f"is {len(data)} bytes long", f"a recipe has at most {MAX_BYTES}")
     try:
         text = data.decode("utf-8")
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.split("=")[0].count(".") >= MAX_SEGMENTS:
-                raise RecipeError(f"{shown}:{number}", "a key of too many parts", f"at most {MAX_SEGMENTS}")
+        if long := LONG_KEY.search(text):
+            number = text.count("\n", 0, long.start()) + 1
+            raise RecipeError(f"{shown}:{number}", "a key of too many parts", f"at most {MAX_SEGMENTS}")
         tree = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise RecipeError(shown, f"is not TOML: {' '.join(str(error).split())}", "mend it there") from error
@@ -170,8 +171,9 @@ def merge(below: Tree, above: Tree, places: Places, inherited: set[str], key: Ke
     new objective does not have are dropped later.
     """
     merged = dict(below)
-    for name, value in above.items():
+    for name, given in above.items():
         old, here = merged.get(name), (*key, name)
+        value = {"use": given} if isinstance(given, str) and here == ("objective",) else given
         old = {"use": old} if isinstance(old, str) and isinstance(value, dict) else old
         if not (isinstance(value, dict) and isinstance(old, dict)):
             merged[name] = value
@@ -243,9 +245,10 @@ def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> 
         above: Any = value
         for name in reversed(key):
             above = {name: above}
-        if swap or (value is False and key[0] in ("metrics", "trackers")):
+        out = value is False and key[0] in ("metrics", "trackers") and len(key) <= 2
+        if swap or out:
             inherited |= _remove(tree, places, key)
-        if not (value is False and key[0] in ("metrics", "trackers")):
+        if not out:
             tree = merge(tree, above, places, inherited)
         for written in (key, *_keys(value, key)) if isinstance(value, dict) else (key,):
             places[written] = Place("--swap" if swap else "command line", None, Path.cwd())

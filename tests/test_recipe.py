@@ -127,6 +127,15 @@ def test_metrics_can_be_left_out(base):
     assert recipe.metrics == {}
 
 
+def test_a_setting_of_a_metric_that_is_false_does_not_take_the_metric_out(base):
+    recipe = load_recipe(base, ["metrics.fd.use=fd", "metrics.fd.floor=false"])
+    assert recipe.metrics["fd"].floor is False
+
+
+def test_naming_the_objective_alone_keeps_its_slots(base):
+    assert load_recipe(base, ["objective=consistency"]).objective == load_recipe(base).objective
+
+
 @pytest.mark.parametrize("swap", ["loss=l2", 'loss={use="pseudo-huber", c=0.3}', "objective.loss=l2"])
 def test_a_swap_replaces_the_whole_table(base, swap):
     assert load_recipe(base, swaps=[swap]).tree()["loss"] in ({"use": "l2"}, {"use": "pseudo-huber", "c": 0.3})
