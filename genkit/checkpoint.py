@@ -55,8 +55,8 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
         ) from error
     if fault := broken(final):
         raise CheckpointError(final, f"reads back wrong: {fault}", "check the disk")
-    older = [path for path in _all(folder) if step_of(path) < k]
-    ahead = [path for path in _all(folder) if step_of(path) > k]  # damaged: a run never starts before a good one
+    older = [path for path in present(folder) if step_of(path) < k]
+    ahead = [path for path in present(folder) if step_of(path) > k]  # damaged: a run never starts before a good one
     for old in [*ahead, *older[: max(0, len(older) - keep + 1)]]:
         _discard(old)
     return final
@@ -65,7 +65,7 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
 def latest(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that its manifest vouches for, and a line about each that was passed over."""
     passed: list[str] = []
-    for path in reversed(_all(folder)):
+    for path in reversed(present(folder)):
         fault = broken(path)
         if not fault:
             return path, passed
@@ -96,7 +96,7 @@ def broken(path: Path) -> str:
                 return f"{name} is damaged (its SHA-256 differs)"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (json.JSONDecodeError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         return f"manifest.json cannot be read ({type(error).__name__})"
     return ""
 
@@ -111,7 +111,8 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def _all(folder: Path) -> list[Path]:
+def present(folder: Path) -> list[Path]:
+    """All checkpoints of a folder, whole or not, the newest last."""
     return sorted((p for p in folder.glob("step-*") if p.name[5:].isdigit()), key=step_of)
 
 

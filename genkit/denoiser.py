@@ -94,5 +94,8 @@ class Program(nn.Module):
         """Named parameters by phase; one group of all that need a gradient, unless overridden."""
         return {"student": [(n, p) for n, p in self.named_parameters() if p.requires_grad]}
 
+    def started(self) -> None:
+        """Called when the student got its starting weights, for what was copied from it before."""
+
     def after_step(self, k: int) -> None:
         """Called when step k has changed the weights."""

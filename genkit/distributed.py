@@ -7,6 +7,7 @@ weights without a gradient in this step), and costs one all-reduce that is short
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from datetime import timedelta
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from genkit.errors import HardwareError
 
 
 def rank() -> int:
@@ -26,13 +29,24 @@ def world() -> int:
 
 
 def start(device: str) -> str:
-    """Join the group that torchrun describes in the environment, if it does; this process's device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    """Join the group that torchrun describes in the environment, if it does; this process's device.
+
+    Raises:
+        HardwareError: The environment speaks of several processes, but not of how they meet.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
         return device
+    if missing := [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]:
+        raise HardwareError(
+            "WORLD_SIZE",
+            f"{os.environ['WORLD_SIZE']} processes, but {missing[0]} is not set",
+            "start them with torchrun, or unset WORLD_SIZE",
+        )
     if device.startswith("cuda"):
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=30))
+    atexit.register(dist.destroy_process_group)  # else gloo's threads outlive the interpreter, which then aborts
     return device
 
 

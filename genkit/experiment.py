@@ -37,7 +37,7 @@ from genkit.kinds import Context, Data, Setup
 from genkit.recipe import Recipe, identity, load_recipe, other_evaluation
 from genkit.state import State
 from genkit.training import require_finite, train
-from genkit.watching import Signals, Trackers, signals
+from genkit.watching import Hooks, Signals, Trackers, signals
 
 Watch = Callable[[dict[str, Any]], None]
 SAMPLES_SHOWN = 64
@@ -137,6 +137,7 @@ def run(
         planned = attrs.evolve(planned, folder=_unused(planned.folder))
     if distributed.rank() > 0:
         return _follow(planned)
+    _require_ours(planned)
     if fresh and planned.folder.exists():
         with record.held(planned.folder):
             planned.folder.rename(_unused(planned.folder.with_name(planned.folder.name + ".old")))
@@ -155,10 +156,13 @@ def _follow(planned: Plan) -> RunResult:
     if newest := distributed.gather(None)[0]:
         state.restore(*checkpoint.load(newest, planned.context.device))
     with signals() as stop:
+        if state.k < planned.recipe.train.steps and distributed.gather(None)[0]:  # an evaluation is owed
+            _measure(planned, state, lambda done, total: None)
         for _ in train(state, planned.data, planned.recipe.train):
             if _due(planned.recipe, state.k, stop):
                 require_finite(state)
                 if distributed.any_of(stop.signal is not None):
+                    distributed.gather(None)  # stay until the first process has saved
                     raise stop.stopped(planned.folder, state.k)
             if _evaluate_due(planned.recipe, state.k):
                 _measure(planned, state, lambda done, total: None)
@@ -174,6 +178,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     distributed.gather(newest)
     with _threads(planned) as threads:
         if newest and checkpoint.step_of(newest) >= recipe.train.steps:
+            _keep(folder, trial)
             notices.append("this run is done; --again repeats it, --fresh begins anew")
             evaluated = _evaluated(planned, None, newest, watch)
         else:
@@ -190,6 +195,21 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     )
 
 
+def _require_ours(planned: Plan) -> None:
+    """Leave a folder alone that no run has made.
+
+    Raises:
+        CheckpointError: It has files and no lock, and is not what a run leaves that was stopped at once.
+    """
+    folder = planned.folder
+    if (folder / "lock.json").exists() or not folder.exists():
+        return
+    there = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
+    begun = "recipe.toml" in there and (folder / "recipe.toml").read_text() == planned.recipe.toml()
+    if there - ({"recipe.toml"} if begun else set()):
+        raise CheckpointError(folder, "is not empty and holds no run", "choose another --out")
+
+
 def _claim(planned: Plan) -> list[str]:
     """Make the folder this run's, or refuse.
 
@@ -203,9 +223,6 @@ def _claim(planned: Plan) -> list[str]:
             f"holds another run, {lock.get('id')}; this one is {planned.id}",
             "choose another --out, or --fresh to rename it",
         )
-    begun = {"recipe.toml"}  # what a run that was stopped before its first step leaves
-    if not lock and any(p.name not in begun and not p.name.startswith(".") for p in folder.iterdir()):
-        raise CheckpointError(folder, "is not empty and holds no run", "choose another --out")
     record.write(folder / "recipe.toml", planned.recipe.toml())
     if not lock:
         return []
@@ -258,6 +275,13 @@ def _lock(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
     return changed
 
 
+def _keep(folder: Path, trial: bool) -> None:
+    """A trial that somebody runs by its recipe is theirs from then on."""
+    lock = record.read(folder / "lock.json")
+    if lock.get("trial") and not trial:
+        record.write(folder / "lock.json", _json({**lock, "trial": False}))
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, indent=1)
 
@@ -288,15 +312,15 @@ def _threads(planned: Plan) -> AbstractContextManager[int]:
 
 def _live(planned: Plan, state: State, newest: Path | None, notices: list[str], watch: Watch) -> dict[str, Any]:
     """From the newest checkpoint to the last step and its figures, with the hooks at both ends."""
-    recipe, folder = planned.recipe, planned.folder
-    hook, outcome = plugins.installed().manager.hook, "failed"
+    recipe, folder, outcome = planned.recipe, planned.folder, "failed"
 
     def tell(**what: Any) -> None:
         watch(record.event(folder, **what))
 
+    hooks = Hooks(tell)
     if newest:
         state.restore(*checkpoint.load(newest, planned.context.device))
-    hook.genkit_run_start(folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
+    hooks("genkit_run_start", folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
     try:
         _train(planned, state, "resume" if newest else "start", notices, tell)
         evaluated = _evaluated(planned, state, newest, watch)
@@ -307,7 +331,7 @@ def _live(planned: Plan, state: State, newest: Path | None, notices: list[str], 
         tell(event="end", outcome=outcome, k=state.k, text=str(error))
         raise
     finally:
-        hook.genkit_run_end(folder=folder, outcome=outcome, key=keys.Key(recipe.train.seed, state.k))
+        hooks("genkit_run_end", folder=folder, outcome=outcome, key=keys.Key(recipe.train.seed, state.k))
 
 
 def _train(planned: Plan, state: State, begin: str, notices: list[str], tell: Callable[..., None]) -> None:
@@ -322,18 +346,26 @@ def _train(planned: Plan, state: State, begin: str, notices: list[str], tell: Ca
     for text in notices:
         tell(event="notice", text=text)
     with signals() as stop, watching.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
+        if distributed.gather(_owed(planned, state.k))[0]:
+            _record_evaluation(planned, _measure(planned, state, lambda done, total: None), state.k, tell)
         _steps(planned, state, stop, trackers, tell)
+
+
+def _owed(planned: Plan, k: int) -> bool:
+    """Whether a run was stopped between the checkpoint of step k and its evaluation."""
+    told = (e.get("k") for e in record.events(planned.folder) if e.get("event") == "evaluated")
+    return _evaluate_due(planned.recipe, k) and k not in told
 
 
 def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, tell: Callable[..., None]) -> None:
     recipe, settings = planned.recipe, planned.recipe.train
-    hook = plugins.installed().manager.hook.genkit_step_end
-    watched = bool(hook.get_hookimpls())
+    hooks = Hooks(tell)
+    watched = hooks.watched("genkit_step_end")
     begun, since, first = time.monotonic(), time.monotonic(), state.k
     for figures in train(state, planned.data, settings):
         k = state.k
         if watched:
-            hook(state=state, figures=figures, key=keys.Key(settings.seed, k - 1))
+            hooks("genkit_step_end", state=state, figures=figures, key=keys.Key(settings.seed, k - 1))
         if not _due(recipe, k, stop):
             continue
         require_finite(state)
@@ -352,12 +384,13 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, tell:
         halt = distributed.any_of(stop.signal is not None)
         if halt or k % settings.save_every_steps == 0 or k == settings.steps:
             _save(planned, state, tell)
+        if halt:
+            distributed.gather(None)
+            raise stop.stopped(planned.folder, k)
         if settings.sample_every_steps and k % settings.sample_every_steps == 0:
             _show(planned, state, f"step-{k:07d}", trackers)
         if _evaluate_due(recipe, k):
             _record_evaluation(planned, _measure(planned, state, lambda done, total: None), k, tell)
-        if halt:
-            raise stop.stopped(planned.folder, k)
 
 
 def _sampling_calls(planned: Plan, k: int) -> int:
@@ -381,16 +414,15 @@ def _due(recipe: Recipe, k: int, stop: Signals) -> bool:
 
 def _evaluate_due(recipe: Recipe, k: int) -> bool:
     every = recipe.evaluate.every_steps
-    return bool(recipe.metrics) and every > 0 and k % every == 0 and k < recipe.train.steps
+    return bool(recipe.metrics) and every > 0 and k % every == 0 and 0 < k < recipe.train.steps
 
 
 def _save(planned: Plan, state: State, tell: Callable[..., None]) -> None:
     path = checkpoint.save(
         planned.folder / "checkpoints", state.k, state.tensors(), state.numbers(), planned.recipe.train.keep_checkpoints
     )
-    plugins.installed().manager.hook.genkit_checkpoint_saved(
-        folder=planned.folder, checkpoint=path, key=keys.Key(planned.recipe.train.seed, state.k)
-    )
+    key = keys.Key(planned.recipe.train.seed, state.k)
+    Hooks(tell)("genkit_checkpoint_saved", folder=planned.folder, checkpoint=path, key=key)
     tell(event="checkpoint", k=state.k)
 
 
@@ -492,9 +524,8 @@ def _record_evaluation(planned: Plan, found: dict[str, Any], k: int, tell: Calla
     }
     record.write(path, _json(whole))
     tell(event="evaluated", k=k, protocol=path.stem, figures=record.figures_of(whole), seconds=found["seconds"])
-    plugins.installed().manager.hook.genkit_evaluated(
-        folder=planned.folder, figures=record.figures_of(whole), key=keys.Key(planned.recipe.train.seed, k)
-    )
+    key = keys.Key(planned.recipe.train.seed, k)
+    Hooks(tell)("genkit_evaluated", folder=planned.folder, figures=record.figures_of(whole), key=key)
     return whole
 
 

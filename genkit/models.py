@@ -119,7 +119,10 @@ def content(source: Source) -> str:
         if not path.is_file():
             raise DataError(path, "no such weights file", "check init.from")
         return checkpoint.sha256(path)
-    return f"{record.read(_run_of(source) / 'lock.json')['id']}/{source.weights}"
+    folder = _run_of(source)
+    newest, _ = checkpoint.latest(folder / "checkpoints")
+    k = checkpoint.step_of(newest) if newest else 0  # a run that is still going changes what it gives
+    return f"{record.read(folder / 'lock.json')['id']}@{k}/{source.weights}"
 
 
 def start_from(program: Program, source: Source) -> None:
@@ -136,3 +139,4 @@ def start_from(program: Program, source: Source) -> None:
             f"does not fit the network: {str(error).splitlines()[1].strip()}",
             "use the network that the weights were made with",
         ) from error
+    program.started()

@@ -33,24 +33,28 @@ def write(path: Path, text: str) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A JSON file of a run; empty if there is none.
+    """A JSON object of a run; empty if there is no file.
 
     Raises:
         CheckpointError: It is damaged.
     """
     try:
-        return json.loads(path.read_text())  # type: ignore[no-any-return]
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise CheckpointError(path, "is no JSON", "restore it, or start anew with --fresh") from error
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(path, "is damaged: no JSON object", "restore it, or start anew with --fresh")
+    return found
 
 
 def event(folder: Path, **what: Any) -> dict[str, Any]:
     """Append a line to events.jsonl."""
     line = {**what, "time": round(time.time(), 3)}
-    with (folder / "events.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    with (folder / "events.jsonl").open("ab+") as file:
+        torn = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
     return line
 
 
@@ -58,11 +62,12 @@ def events(folder: Path) -> list[dict[str, Any]]:
     """What happened, in order; a line that a kill tore is left out."""
     found = []
     path = folder / "events.jsonl"
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
-            found.append(json.loads(line))
+            told = json.loads(line)
         except ValueError:
             continue
+        found += [told] if isinstance(told, dict) else []
     return found
 
 
@@ -109,7 +114,7 @@ def summary(folder: Path) -> Summary:
     last: dict[str, Any] = next(
         (e for e in reversed(events(folder)) if e.get("event") in ("end", "start", "resume")), {}
     )
-    newest = sorted((folder / "checkpoints").glob("step-*"))
+    newest = checkpoint.present(folder / "checkpoints")
     k, steps = checkpoint.step_of(newest[-1]) if newest else 0, lock.get("steps", 0)
     state = last.get("outcome") or ("running" if _is_held(folder) else "stopped" if newest else "new")
     table = next(iter(evaluations(folder)), {}).get("steps", {})

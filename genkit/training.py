@@ -57,6 +57,7 @@ def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
     size = len(batch.x)
     part = settings.micro_batch or size
     total: Tensor | float = 0.0
+    figures: Figures = {}
     for micro, start in enumerate(range(0, size, part)):
         stop = min(start + part, size)
         here = key if part >= size else key.part(micro, start, stop, size)
@@ -70,10 +71,13 @@ def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
         share = loss.values.sum() / size
         share.backward()  # type: ignore[no-untyped-call]
         total = total + share.detach()
+        for name, value in loss.figures.items():  # means over the batch, as the loss is
+            mean = isinstance(value, Tensor) and part < size
+            figures[name] = figures.get(name, 0.0) + value * ((stop - start) / size) if mean else value
     name = "loss" if len(state.optimizers) == 1 else f"loss_{key.phase}"
     bad = torch.where(torch.isfinite(total), torch.inf, float(state.k))  # type: ignore[arg-type]
     state.bad = torch.minimum(state.bad, bad)
-    return {name: total, **loss.figures}
+    return {name: total, **figures}
 
 
 def _forward(state: State, batch: Batch, key: Key, settings: Train) -> Loss:
@@ -84,11 +88,17 @@ def _forward(state: State, batch: Batch, key: Key, settings: Train) -> Loss:
 
 
 def require_finite(state: State) -> None:
-    """Read back whether a loss has not been finite, on any process.
+    """Read back whether a loss has not been finite, or a weight no longer is, on any process.
 
     Raises:
         Diverged: It has; names the step.
     """
-    k = distributed.least(state.bad.item())
+    weights = [p.isfinite().all() for p in state.program.student.parameters()]
+    broken = torch.where(torch.stack(weights).all(), torch.inf, float(state.k - 1))
+    k = distributed.least(torch.minimum(state.bad, broken).item())
     if k != float("inf"):
-        raise Diverged(f"step {int(k)}", "the loss is not finite", "lower optimizer.lr, or clip: optimizer.clip = 1.0")
+        raise Diverged(
+            f"step {int(k)}",
+            "the loss is not finite, or a weight is not",
+            "lower optimizer.lr, or clip: optimizer.clip = 1.0",
+        )

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,12 @@ def test_a_diverging_run_says_at_which_step_and_keeps_its_last_good_checkpoint(c
     assert record.runs()[0].state == "diverged"
 
 
+def test_weights_that_the_last_step_broke_are_no_result(cli, tiny):
+    told = cli("run", "ict_digits", *tiny, "optimizer={use='adam', lr=inf}", "train.steps=1", code=1).stderr
+    assert "step 0: the loss is not finite, or a weight is not" in told
+    assert not list(record.runs()[0].folder.glob("checkpoints/step-*"))
+
+
 def test_a_folder_is_never_overwritten(cli, tiny):
     small = ["metrics.fd=false", "metrics.pr=false"]
     cli("run", "ict_digits", *tiny, *small, "--out", "mine")
@@ -256,39 +263,111 @@ def test_completion_is_offered_and_completes(cli):
 
 
 def test_a_folder_that_was_stopped_before_the_first_step_is_no_obstacle(cli, tiny):
-    Path("early").mkdir()
-    for name in (".lock", "recipe.toml", ".lock.json.77"):
-        Path("early", name).write_text("")
-    cli("run", "ict_digits", *tiny, "metrics.fd=false", "metrics.pr=false", "--out", "early")
+    command = ["run", "ict_digits", *tiny, "metrics.fd=false", "metrics.pr=false", "--out", "early"]
+    cli(*command)
+    for path in Path("early").iterdir():
+        if path.name not in ("recipe.toml", ".lock"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    Path("early", ".lock.json.77").write_text("")
+    cli(*command)
     assert "make no sample" in cli("sample", "early", "--steps", "0", code=2).stderr
     assert ".jpg" in cli("sample", "early", "--out", "a.jpg", code=2).stderr
 
 
-def test_two_processes_train_resume_and_report_as_one(cli, tiny):
-    def together(*argv):
+@pytest.mark.parametrize("how", [[], ["--fresh"]])
+def test_a_folder_that_no_run_made_is_left_alone(cli, tiny, how):
+    mine = Path("mine")
+    mine.mkdir()
+    (mine / "recipe.toml").write_text('extends = "ict_digits"\n')
+    told = cli("run", "mine/recipe.toml", *tiny, "--out", "mine", *how, code=4).stderr
+    assert "holds no run" in told
+    assert [p.name for p in mine.iterdir()] == ["recipe.toml"] and "extends" in (mine / "recipe.toml").read_text()
+
+
+def test_an_output_that_is_a_file_is_one_line(cli, tiny):
+    Path("taken").write_text("")
+    assert "taken" in cli("run", "ict_digits", *tiny, "--out", "taken", code=4).stderr
+
+
+HOOKS = """
+from genkit.hookspecs import hookimpl
+GENKIT_API = 1
+
+@hookimpl
+def genkit_step_end(state, figures, key):
+    raise KeyError("mine")
+"""
+
+
+def test_a_hook_that_raises_is_told_once_and_the_run_goes_on(cli, tiny, tmp_path):
+    (tmp_path / "probe_raising.py").write_text(HOOKS)
+    provide(tmp_path / "site", "raising", "probe_raising")
+    path = os.pathsep.join(map(str, (tmp_path, tmp_path / "site")))
+    done = json.loads(cli("run", "ict_digits", *tiny, "metrics.fd=false", "--json", PYTHONPATH=path).stdout)
+    told = [e["text"] for e in record.events(Path(done["folder"])) if e["event"] == "notice"]
+    assert told == ["genkit_step_end of genkit-probe-raising is left out: KeyError: 'mine'"]
+
+
+def test_a_stop_between_a_checkpoint_and_its_evaluation_loses_no_figure(cli, tiny):
+    command = ["run", "ict_ring", *RING, "evaluate.every_steps=20", "--out", "r"]
+    cli(*command)
+    folder = Path("r")
+    whole = [e["figures"] for e in record.events(folder) if e["event"] == "evaluated" and e["k"] == 20]
+    for path in [*(folder / "checkpoints").glob("step-0000040"), *(folder / "checkpoints").glob("step-0000060")]:
+        shutil.rmtree(path)
+    kept = [e for e in record.events(folder) if e["k"] <= 20 and e["event"] != "evaluated"]
+    (folder / "events.jsonl").write_text("\n".join(map(json.dumps, kept)) + '\n{"event": "ste')  # torn by the kill
+    cli(*command)
+    again = record.events(folder)
+    assert [e["figures"] for e in again if e["event"] == "evaluated" and e["k"] == 20] == whole
+    assert [e["k"] for e in again if e["event"] == "resume"] == [20]
+
+
+RING = ["train.steps=60", "train.save_every_steps=20", "evaluate.samples=600", "train.batch_size=32"]
+RING += ["train.keep_checkpoints=3"]
+
+
+def test_an_averaged_teacher_starts_from_the_weights_that_the_student_starts_from(cli, tiny):
+    cli("run", "ict_ring", *RING, "name=first")
+    done = json.loads(
+        cli("run", "ict_ring", *RING, "name=second", "init.from=first", "teacher=ema", "train.steps=1", "--json").stdout
+    )
+    first, second = (
+        final(f)[0] for f in (json.loads(cli("runs", "list", "--json").stdout)[1]["folder"], done["folder"])
+    )
+    for name in (n for n in first if n.startswith("ema/")):
+        assert torch.dist(second[f"program/owned.network.{name[4:]}"], first[name]) < 0.2 * first[name].norm() + 1e-3
+
+
+def test_two_processes_train_stop_resume_and_report_as_one(cli, tiny, tmp_path):
+    def together(*argv, code=0, **more):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "genkit"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        path = os.pathsep.join([str(PROBES), str(tmp_path / "site")])
+        quiet = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONPATH": path}
         done = subprocess.run(
-            [*command, *argv], capture_output=True, text=True, env=environment, timeout=200, check=False
+            [*command, *argv],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **quiet, **more},
+            timeout=200,
+            check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == code, done.stderr
         return done
 
-    command = [
-        "run",
-        "ict_ring",
-        "train.steps=60",
-        "train.save_every_steps=20",
-        "evaluate.samples=600",
-        "train.batch_size=32",
-    ]
-    first = json.loads(together(*command, "--json").stdout)  # one document: the other process is silent
+    command = ["run", "ict_ring", *RING, "evaluate.every_steps=40", "--json"]
+    stopped = together(
+        *command, code=1, TERM_AT="25", TERM_WITH="SIGTERM"
+    )  # noticed by both at the next step where they meet
+    assert stopped.stderr.count("SIGTERM after step 40; saved") == 1 and "exitcode  : 75" in stopped.stderr
+    first = json.loads(together(*command).stdout)  # one document: the other process is silent
     folder = Path(first["folder"])
+    told = [(e["event"], e["k"]) for e in record.events(folder) if e["event"] in ("start", "resume", "evaluated")]
+    assert told == [("start", 0), ("resume", 40), ("evaluated", 40), ("evaluated", 60)]
     assert json.loads((folder / "lock.json").read_text())["world_size"] == 2
-    again = json.loads(together(*command, "--json").stdout)  # a finished run is reported
+    again = json.loads(together(*command).stdout)  # a finished run is reported
     assert again["figures"] == first["figures"]
     for path in [*(folder / "checkpoints").glob("step-0000060"), folder / "evaluations"]:
         path.rename(folder / f"gone-{path.name}")
-    resumed = json.loads(together(*command, "--json").stdout)
-    assert [e["k"] for e in record.events(folder) if e["event"] in ("start", "resume")] == [0, 40]
+    resumed = json.loads(together(*command).stdout)
     assert resumed["figures"] == first["figures"]

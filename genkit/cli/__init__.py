@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any
 
-from genkit.errors import GenkitError
+from genkit.errors import Diverged, GenkitError, PluginError, RecipeError, Stopped
 
 # Command -> (where its function or typer app is, one line).
 COMMANDS = {
@@ -54,11 +54,18 @@ def main(argv: list[str] | None = None) -> None:
     except GenkitError as error:
         if os.environ.get("GENKIT_DEBUG"):
             raise
-        if os.environ.get("RANK", "0") == "0":  # one of several processes speaks for all
-            print(f"genkit: {error}".replace("\n", "\ngenkit: "), file=sys.stderr)
+        rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+        if rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):  # these are the same everywhere
+            speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
+            print(f"{speaker}: {error}".replace("\n", f"\n{speaker}: "), file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to say
+    except OSError as error:  # a path that cannot be written or read: the file's fault, not the program's
+        if os.environ.get("GENKIT_DEBUG") or error.filename is None:
+            raise
+        print(f"genkit: {error.filename}: {error.strerror}; choose another path, or mend this one", file=sys.stderr)
+        sys.exit(4)
 
 
 def _leave(number: int, frame: Any) -> None:
@@ -113,8 +120,6 @@ def _dispatch(argv: list[str]) -> None:
     if not completing and argv[0] not in known:
         import difflib
 
-        from genkit.errors import RecipeError
-
         close = difflib.get_close_matches(argv[0], known, n=1)
         what = "option" if argv[0].startswith("-") else "command"
         hint = f"did you mean {close[0]!r}?" if close else "see genkit --help"
@@ -136,7 +141,12 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
     whole.callback()(lambda: None)
     for name, (target, text) in commands.items():
         module, _, attribute = target.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:
+            if completing:
+                continue
+            raise PluginError(f"genkit {name}", f"cannot import {target}: {error}", "repair its plugin") from error
         if isinstance(found, typer.Typer):
             whole.add_typer(found, name=name, help=text)
         else:

@@ -114,5 +114,9 @@ class ConsistencyProgram(Program):
         drop = key.uniform("label", len(label), label.device) < self.settings.label_drop
         return {**cond, "label": torch.where(drop, self.context.spec.classes, label)}
 
+    def started(self) -> None:
+        if self.owned is not None:
+            self.owned.load_state_dict(self.student.state_dict())
+
     def after_step(self, k: int) -> None:
         self.teaching.update(self.teacher, self.student, self.points(k) - 1)
