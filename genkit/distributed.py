@@ -8,6 +8,7 @@ weights without a gradient in this step), and costs one all-reduce that is short
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 from collections.abc import Iterable
 from datetime import timedelta
@@ -45,8 +46,9 @@ def start(device: str) -> str:
     if device.startswith("cuda"):
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
+    importlib.import_module("torch.distributed.nn.functional")  # its defaults keep the group of its first import
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=30))
-    atexit.register(dist.destroy_process_group)  # else gloo's threads outlive the interpreter, which then aborts
+    atexit.register(dist.destroy_process_group)  # gloo's threads must not outlive the interpreter: that aborts
     return device
 
 

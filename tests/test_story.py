@@ -371,3 +371,23 @@ def test_two_processes_train_stop_resume_and_report_as_one(cli, tiny, tmp_path):
         path.rename(folder / f"gone-{path.name}")
     resumed = json.loads(together(*command).stdout)
     assert resumed["figures"] == first["figures"]
+
+
+LEAVE = """
+import atexit, os
+import genkit, torch.distributed as dist
+genkit.run(genkit.load_recipe("ict_ring", ["train.steps=2", "metrics.fd=false"]))
+atexit.unregister(dist.destroy_process_group)
+dist.destroy_process_group()
+print("threads", len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path):
+    """One that does ends the interpreter with SIGABRT now and then."""
+    (tmp_path / "leave.py").write_text(LEAVE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "leave.py"]
+    quiet = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **quiet}, timeout=200, check=True)
+    assert done.stdout.count("threads 1") == 2
