@@ -1,27 +1,160 @@
-"""A study: the same recipe with components swapped, each arm a run, and what the swaps were worth."""
+"""A study: arms that differ in what one asks about, a trial for each arm and seed, and what they came to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from genkit import experiment, record
-from genkit.errors import Diverged, GenkitError, RecipeError, Stopped
-from genkit.recipe import Recipe, load_recipe
+from genkit.errors import DataError, Diverged, GenkitError, RecipeError, Stopped
+from genkit.recipe import Recipe, load_recipe, resolved
 from genkit.resolve import stop
+from genkit.tables import Layers, Place, Places, hoist
 
+FORMAT = 1
 QUICK_START = "ict_digits"
+STATES = ("todo", "running", "done", "diverged", "crashed", "out-of-memory", "preempted")
 
 
 @attrs.frozen(kw_only=True)
 class Arm:
-    """One recipe of a study; `name` says what it changes."""
+    """One recipe of a study.
+
+    Attributes:
+        label: Its name in tables.
+        changes: What it changes of the baseline, a line each: "loss: pseudo-huber -> l2"; none for the baseline.
+    """
+
+    label: str
+    changes: tuple[str, ...] = ()
+    recipe: Recipe
+
+
+@attrs.frozen(kw_only=True)
+class Trial:
+    """One arm with one seed: a run of the store.
+
+    Attributes:
+        arm: The label of its arm.
+        folder: The run folder, there or still to be made.
+        id: That of the run; trials of several studies that have the same are one run.
+        state: One of `STATES`. Diverged is a result; todo, preempted, crashed and out-of-memory are not done.
+        figures: Such as {"fd.fd@1": 0.7}; empty unless it is done.
+        seconds: What training and evaluation took, over all sessions; 0 if not begun.
+        reason: One line on why it is not done.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    id: str
+    state: str = attrs.field(default="todo", validator=attrs.validators.in_(STATES))
+    figures: Mapping[str, float] = attrs.field(factory=dict)
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Study:
+    """What is compared, and how far it is.
+
+    Attributes:
+        folder: `studies/<name>-<id>` under the runs root; `study.json` and the tables are there.
+        metric: The figure that it is about, such as "fd.fd@1"; empty if none was named.
+        arms: The baseline first.
+        trials: Arm by arm, each with its seeds in order.
+    """
 
     name: str
-    recipe: Recipe
+    id: str
+    folder: Path
+    design: str
+    metric: str = ""
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    trials: tuple[Trial, ...]
+
+    def of(self, arm: Arm) -> tuple[Trial, ...]:
+        """The trials of an arm, in order of the seeds."""
+        return tuple(trial for trial in self.trials if trial.arm == arm.label)
+
+
+# ---- studies in the store ------------------------------------------------------------------------
+
+
+def save(study: Study) -> None:
+    """Write `study.json`, whole or not at all; folders of runs are told from the runs root."""
+    whole = {
+        "format": FORMAT,
+        **{name: getattr(study, name) for name in ("name", "id", "design", "metric", "seeds")},
+        "arms": [{"label": a.label, "changes": a.changes, "recipe": a.recipe.tree()} for a in study.arms],
+        "trials": [{**attrs.asdict(t), "folder": _told(t.folder)} for t in study.trials],
+    }
+    record.write(study.folder / "study.json", json.dumps(whole, indent=1))
+
+
+def load(folder: Path) -> Study:
+    """A study as it was last saved.
+
+    Raises:
+        GenkitError: There is none, it is damaged, or plugins of its recipes are gone.
+    """
+    path = folder / "study.json"
+    if not path.is_file():
+        raise DataError(folder, "holds no study", "`genkit ablate` makes one")
+    known = record.read(path)
+    try:
+        arms = [Arm(label=a["label"], changes=tuple(a["changes"]), recipe=_recipe(a, path)) for a in known["arms"]]
+        trials = [Trial(**{**t, "folder": record.root() / t["folder"]}) for t in known["trials"]]
+        plain = {name: known[name] for name in ("name", "id", "design", "metric")}
+        return Study(folder=folder, **plain, arms=tuple(arms), seeds=tuple(known["seeds"]), trials=tuple(trials))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(path, f"is damaged ({error!r})", "give the same `genkit ablate` again") from error
+
+
+def studies() -> list[Path]:
+    """Folders of all studies, the newest first."""
+    found = record.root().glob("studies/*/study.json")
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def find(study: str | Path) -> Path:
+    """A study's folder by path, name, the beginning of its id, or `latest`.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    if (Path(study) / "study.json").is_file():
+        return Path(study)
+    known, wanted = studies(), str(study)
+    if wanted == "latest" and known:
+        return known[0]
+    by_name = [f for f in known if wanted in (f.name, f.name.rpartition("-")[0])]
+    found = by_name or [f for f in known if len(wanted) >= 3 and f.name.rpartition("-")[2].startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = f"is {len(found)} studies: {', '.join(f.name for f in found[:5])}"
+        raise DataError(f"study {wanted!r}", several, "name one by its folder or id")
+    offered = ", ".join(f.name for f in known[:5])
+    raise DataError(f"study {wanted!r}", f"there is none in {record.root() / 'studies'}", offered or "none was begun")
+
+
+def _told(folder: Path) -> str:
+    root = record.root()
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder.absolute())
+
+
+def _recipe(arm: Mapping[str, Any], path: Path) -> Recipe:
+    places = Places({(name,): Place(str(path), None, path.parent) for name in arm["recipe"]})
+    return resolved(Layers(hoist(arm["recipe"], str(path)), places, set()))
+
+
+# ---- running -------------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +184,7 @@ def arms(recipe: str | Path, swaps: Sequence[str], overrides: Iterable[str] = ()
     found: list[Arm] = []
     for name, chosen in [("baseline", []), *((swap, [swap]) for swap in swaps)]:
         try:
-            found.append(Arm(name=name, recipe=load_recipe(recipe, overrides, chosen)))
+            found.append(Arm(label=name, recipe=load_recipe(recipe, overrides, chosen)))
         except GenkitError as error:
             if error.args not in [problem.args for problem in problems]:
                 problems.append(error)
@@ -83,7 +216,7 @@ def ablate(
         )
     settings = [*overrides, f"train.seed={seeds[0]}"] if tuple(seeds) != (0,) else list(overrides)
     planned = arms(recipe or default_recipe()[0], swaps, settings)
-    return [_outcome(arm, device, watch(arm.name)) for arm in planned]
+    return [_outcome(arm, device, watch(arm.label)) for arm in planned]
 
 
 def default_recipe() -> tuple[Path | str, str]:
@@ -101,10 +234,10 @@ def _outcome(arm: Arm, device: str | None, watch: experiment.Watch) -> Outcome:
     except Stopped:
         raise
     except Diverged as error:
-        return Outcome(arm=arm.name, state="diverged", cause=str(error))
+        return Outcome(arm=arm.label, state="diverged", cause=str(error))
     except Exception as error:  # the other arms are worth having
-        return Outcome(arm=arm.name, state="crashed", cause=f"{type(error).__name__}: {error}")
-    return Outcome(arm=arm.name, state="done", figures=result.figures, folder=result.folder)
+        return Outcome(arm=arm.label, state="crashed", cause=f"{type(error).__name__}: {error}")
+    return Outcome(arm=arm.label, state="done", figures=result.figures, folder=result.folder)
 
 
 def table(outcomes: Sequence[Outcome]) -> list[list[str]]:

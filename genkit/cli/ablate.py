@@ -32,9 +32,9 @@ def ablate(
     planned = study.arms(chosen, swaps, given)
     for arm in planned:
         for notice in arm.recipe.notices:
-            show.say(f"note: {arm.name}: {notice}")
+            show.say(f"note: {arm.label}: {notice}")
     if dry_run:
-        show.table([["arm", "recipe"], *([arm.name, arm.recipe.name] for arm in planned)])
+        show.table([["arm", "recipe"], *([arm.label, arm.recipe.name] for arm in planned)])
         return
     with show.progress() as watch:
 
