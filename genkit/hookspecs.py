@@ -95,6 +95,9 @@ def genkit_recipes() -> str:  # type: ignore[empty-body]
 @hookspec
 def genkit_commands() -> Offer:  # type: ignore[empty-body]
     """Commands `genkit NAME …`: functions with typer's annotations, or typer apps."""
+@hookspec
+def genkit_weights() -> Offer:  # type: ignore[empty-body]
+    """Public files that components need: lazies to `genkit.files.PublicFile` constants, for `genkit weights`."""
 
 
 # A run's life, called on the first process alone. Each gets the key of the step that was just taken, from which

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,10 @@ from safetensors.torch import load_file
 from genkit import checkpoint, record, registry
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import CheckpointError, DataError, HardwareError, RecipeError
+from genkit.files import cache_folder
 from genkit.kinds import Context, Source, Spec
 from genkit.recipe import Recipe, resolved
 from genkit.tables import Layers, Place, Places, hoist
-
-
-def cache_dir() -> Path:
-    """`$GENKIT_CACHE`, else `genkit` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("GENKIT_CACHE") or Path(base) / "genkit")
 
 
 def pick_device(wanted: str | None) -> str:
@@ -41,7 +35,7 @@ def told(recipe: Recipe, device: str) -> dict[str, Any]:
         "device": device,
         "seed": recipe.train.seed,
         "levels": recipe.levels,
-        "cache_dir": cache_dir(),
+        "cache_dir": cache_folder(),
         "folder": Path.cwd(),
     }
 

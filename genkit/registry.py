@@ -99,7 +99,7 @@ def kinds() -> dict[str, Kind]:
     for _, offer in plugins.installed().calls("genkit_kinds"):
         for name, (target, summary) in offer.items():
             with contextlib.suppress(PluginError):
-                found = _import(Lazy(target, summary), name)
+                found = imported(Lazy(target, summary), name)
                 table |= {name: found} if isinstance(found, Kind) else {}
     return table
 
@@ -164,7 +164,7 @@ def load(info: ComponentInfo) -> type:
     Raises:
         PluginError: The import fails.
     """
-    cls: type = _import(Lazy(info.target, info.summary), info.qualified)
+    cls: type = imported(Lazy(info.target, info.summary), info.qualified)
     _ORIGIN[cls] = info
     return cls
 
@@ -196,7 +196,12 @@ def info_of(component: object) -> ComponentInfo:
     return info
 
 
-def _import(lazy: Lazy, where: str) -> Any:
+def imported(lazy: Lazy, where: str) -> Any:
+    """What a plugin's lazy names.
+
+    Raises:
+        PluginError: The import fails.
+    """
     module, _, name = lazy.target.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

@@ -11,7 +11,7 @@ import genkit
 
 PACKAGE = Path(genkit.__file__).parent
 ORDER = (
-    "errors keys levels denoiser ema hookspecs kinds plugins registry tables resolve recipe store data state"
+    "errors keys levels denoiser ema hookspecs kinds plugins registry files tables resolve recipe store data state"
     " distributed training checkpoint sampling pictures evaluation record models watching charts report"
     " experiment study"
 ).split()

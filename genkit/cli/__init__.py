@@ -21,6 +21,7 @@ COMMANDS = {
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
     "components": ("genkit.cli.components:app", "What recipes can be made of."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
+    "weights": ("genkit.cli.weights:app", "Public files that plugins need, and weights from elsewhere."),
     "data": ("genkit.cli.data:app", "Look at data sets."),
 }
 OPTIONS = {

@@ -1,0 +1,68 @@
+"""`genkit weights`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from genkit.cli import show
+from genkit.cli.run import Json
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.callback()
+def _weights() -> None:
+    """Public files that plugins need, and weights from elsewhere."""
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """Files that plugins need, and where they are."""
+    import attrs
+
+    from genkit import files
+
+    found = {
+        name: {**attrs.asdict(file), "path": str(files.present(file) or "")} for name, file in files.offered().items()
+    }
+    if json:
+        show.as_json(found)
+    else:
+        rows = [[n, f"{f['size'] / 1e6:.1f} MB", f["path"] or "not here", f["about"]] for n, f in found.items()]
+        show.table([["file", "size", "where", "what"], *rows])
+
+
+@app.command()
+def fetch(names: Annotated[list[str], typer.Argument(help="Files, as `genkit weights list` names them.")]) -> None:
+    """Download files into the cache, if they are nowhere yet, and verify them."""
+    from genkit import files
+
+    for file in [files.pick(name) for name in names]:
+        print(files.locate(file))
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="All that are here, if none is named.")] = None,
+) -> None:
+    """Read files again and compare their SHA-256 with the published ones."""
+    from genkit import files
+    from genkit.errors import DataError
+
+    chosen = {name: files.pick(name) for name in names} if names else files.offered()
+    there = {name: path for name, file in chosen.items() if (path := files.present(file))}
+    if absent := [name for name in names or [] if name not in there]:
+        raise DataError(absent[0], "is not here", f"genkit weights fetch {absent[0]}")
+    wrong = []
+    for name, path in there.items():
+        try:
+            files.verify(chosen[name], path, anew=True)
+            print(f"{name}: as published ({path})")
+        except DataError as error:
+            wrong.append(error)
+    for damaged in wrong[:-1]:
+        show.say(f"genkit: {damaged}")
+    if wrong:
+        raise wrong[-1]
