@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import types
 import typing
@@ -31,10 +32,16 @@ def stop(problems: Problems) -> None:
         return
     if len(problems) == 1:
         raise problems[0]
-    error = RecipeError.of([str(problem) for problem in problems])
+    error = RecipeError.of([str(problem) for problem in sorted(problems, key=_line)])
     if all(isinstance(problem, PluginError) for problem in problems):
         error.exit_code = PluginError.exit_code
     raise error
+
+
+def _line(problem: GenkitError) -> tuple[str, float]:
+    """The file and line that a problem names; those that name none come last."""
+    found = re.match(r"(\S+?):(\d+) ", problem.where)
+    return (found[1], float(found[2])) if found else ("\uffff", 0.0)
 
 
 def component(kind: str, table: Any, key: Key, problems: Problems, places: Places) -> Any:

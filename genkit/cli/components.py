@@ -38,7 +38,8 @@ def list_(
 
 @app.command("show")
 def show_(
-    name: Annotated[str, typer.Argument(help="A name, or kind/name where several kinds have it.")],
+    name: Annotated[str, typer.Argument(help="A name, or a kind and a name where several kinds have it.")],
+    of: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
 ) -> None:
     """A component's text, and a table to paste into a recipe."""
     import inspect
@@ -46,6 +47,7 @@ def show_(
     from genkit import registry
     from genkit.errors import RecipeError
 
+    name = f"{name}/{of}" if of else name
     kind, _, bare = name.rpartition("/")
     found = [i for (k, n), i in registry.components().items() if n in (bare, name) and kind in ("", k, i.distribution)]
     if not found:

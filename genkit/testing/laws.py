@@ -131,6 +131,9 @@ def dataset(component: Any) -> None:
     require(str(batch.x.dtype) == f"torch.{data.spec.dtype}", "samples are not of the spec's dtype")
     images = data.decode(torch.zeros(2, *data.spec.shape))
     require(images.dtype == torch.uint8 and len(images) == 2, "decode does not give uint8 images")
+    if data.held_out is not None:
+        require(data.held_out.spec == data.spec, "what is held out has another spec")
+        require(data.held_out.identity != data.identity, "holds out what it trains on")
 
 
 def optimizer(component: Any) -> None:
@@ -225,6 +228,8 @@ def objective(component: Any) -> None:
     from genkit.keys import Key
     from genkit.kinds import Batch
 
+    require(isinstance(getattr(component, "predicts", None), str), "does not say what its model `predicts`")
+    require(component.predicts == component.sampler.needs, "its own sampler does not fit what it predicts")
     program = registry.build(component, context())
     require(isinstance(program, Program) and isinstance(program.student, Denoiser), "is no Program with a student")
     pointers = [t.data_ptr() for t in program.state_dict().values() if t.numel()]
@@ -248,6 +253,7 @@ def sampler(component: Any) -> None:
         calls.append(sigma)
         return x / (1 + sigma.reshape(-1, 1, 1, 1))
 
+    require(isinstance(getattr(component, "needs", None), str), "does not say what model it `needs`")
     draw = registry.build(component, context())
     z = [torch.randn(4, 1, 8, 8) for _ in range(8)]
     for steps in (1, 2, 3):
