@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -62,7 +62,7 @@ def average(tensors: Iterable[Tensor | None]) -> None:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
     for group in by_dtype.values():
         flat = torch.cat([tensor.flatten() for tensor in group]) / world()
-        dist.all_reduce(flat)
+        _together(dist.all_reduce, flat)
         for tensor, mean in zip(group, torch.split(flat, [t.numel() for t in group]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
@@ -72,7 +72,7 @@ def any_of(flag: bool) -> bool:
     if world() == 1:
         return flag
     found = torch.tensor(float(flag), device=_device())
-    dist.all_reduce(found, dist.ReduceOp.MAX)
+    _together(dist.all_reduce, found, dist.ReduceOp.MAX)
     return bool(found.item())
 
 
@@ -81,7 +81,7 @@ def least(value: float) -> float:
     if world() == 1:
         return value
     found = torch.tensor(value, dtype=torch.float64, device=_device())
-    dist.all_reduce(found, dist.ReduceOp.MIN)
+    _together(dist.all_reduce, found, dist.ReduceOp.MIN)
     return found.item()
 
 
@@ -90,8 +90,22 @@ def gather(thing: Any) -> list[Any]:
     if world() == 1:
         return [thing]
     things: list[Any] = [None] * world()
-    dist.all_gather_object(things, thing)
+    _together(dist.all_gather_object, things, thing)
     return things
+
+
+def _together(act: Callable[..., Any], *given: Any) -> None:
+    """What all processes do at once.
+
+    Raises:
+        HardwareError: Another process is gone; what ended it, it says itself.
+    """
+    try:
+        act(*given)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise HardwareError(f"process {rank()}", "another process is gone", "see what that one said") from error
 
 
 def _device() -> str:

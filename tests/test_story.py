@@ -373,6 +373,18 @@ def test_two_processes_train_stop_resume_and_report_as_one(cli, tiny, tmp_path):
     assert resumed["figures"] == first["figures"]
 
 
+def test_gpus_starts_the_processes_and_passes_on_how_they_ended(cli):
+    both = ["--gpus", "2", "--device", "cpu", "metrics.fd=false"]
+    done = json.loads(cli("run", "ict_ring", *RING, *both, "--json").stdout)
+    assert json.loads(Path(done["folder"], "lock.json").read_text())["world_size"] == 2
+    uneven = cli("run", "ict_ring", *RING, *both, "train.batch_size=33", code=2).stderr
+    assert uneven.count("do not divide evenly over 2 processes") == 1
+    assert (
+        "step 40; saved"
+        in cli("run", "ict_ring", *RING, *both, "train.seed=1", TERM_AT="25", TERM_WITH="SIGTERM", code=75).stderr
+    )
+
+
 LEAVE = """
 import atexit, os
 import genkit, torch.distributed as dist

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +26,13 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; the old folder is renamed.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat in a folder of its own.")] = False,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of this machine.")] = 1,
     json: Json = False,
 ) -> None:
     """Train a recipe, evaluate it and write its report; or go on where it stopped."""
+    if gpus > 1 and "WORLD_SIZE" not in os.environ:
+        spread(gpus, sys.argv[1:])
+        return
     from genkit import distributed, experiment
     from genkit.recipe import load_recipe
 
@@ -41,6 +49,34 @@ def run(
         result = experiment.run(checked, out, device=device, fresh=fresh, again=again, watch=watch)
     if distributed.rank() == 0:
         present(result, json)
+
+
+def spread(processes: int, argv: list[str]) -> None:
+    """The same command in several processes of this machine, as torchrun starts them.
+
+    Raises:
+        SystemExit: They failed; with the exit code of the one that failed first.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what failed says so itself
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id="genkit",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "genkit", *argv)
+    except ChildFailedError as error:
+        raise SystemExit(error.get_first_failure()[1].exitcode) from None
+    except SignalException as error:  # it was passed on, and the processes have saved
+        raise SystemExit(130 if error.sigval == signal.SIGINT else 75) from None
 
 
 def describe(planned: object) -> dict[str, object]:
