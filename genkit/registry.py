@@ -31,10 +31,10 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "genkit-lab-ct": {
         "noise": ("uniform",),
-        "curriculum": ("square-root", "constant"),
-        "loss": ("l1", "l2"),
+        "curriculum": ("square-root", "constant", "linear", "square", "cosine"),
+        "loss": ("l1", "l2", "linf"),
         "teacher": ("ema",),
-        "weighting": ("uniform",),
+        "weighting": ("uniform", "snr", "snr+1", "truncated-snr", "karras"),
     },
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
     "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp")},

@@ -29,6 +29,54 @@ class SquareRoot:
 
 
 @attrs.frozen(kw_only=True)
+class _Rising:
+    """The settings of curricula that rise from s0 to s1 intervals along a curve."""
+
+    s0: int = setting(10, "intervals at the start", check=attrs.validators.ge(1))
+    s1: int = setting(1280, "intervals at the end", check=attrs.validators.ge(1))
+
+    def __attrs_post_init__(self) -> None:
+        if self.s1 < self.s0:
+            raise ValueError(f"s1 must be at least s0: {self.s1} < {self.s0}")
+
+    def _points(self, height: float) -> int:
+        return math.floor(self.s0 + (self.s1 - self.s0) * height) + 1
+
+
+@attrs.frozen(kw_only=True)
+class Linear(_Rising):
+    """N(k) = floor(s0 + (s1 - s0) k/K) + 1 grid points.
+
+    Source: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.4, which plots the shape; its rounding is ours.
+    """
+
+    def __call__(self, k: int, total_steps: int) -> int:
+        return self._points(k / total_steps)
+
+
+@attrs.frozen(kw_only=True)
+class Square(_Rising):
+    """N(k) = floor(s0 + (s1 - s0) (k/K)^2) + 1 grid points.
+
+    Source: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.4, which plots the shape; its rounding is ours.
+    """
+
+    def __call__(self, k: int, total_steps: int) -> int:
+        return self._points((k / total_steps) ** 2)
+
+
+@attrs.frozen(kw_only=True)
+class Cosine(_Rising):
+    """N(k) = floor(s0 + (s1 - s0) (1 - cos(pi k/K)) / 2) + 1 grid points.
+
+    Slow at both ends. Source: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.4; the formula is ours.
+    """
+
+    def __call__(self, k: int, total_steps: int) -> int:
+        return self._points((1 - math.cos(math.pi * k / total_steps)) / 2)
+
+
+@attrs.frozen(kw_only=True)
 class Constant:
     """The same number of grid points, s1 + 1, at every step.
 

@@ -1,4 +1,4 @@
-"""Metrics of consistency training; means over dimensions, as its published code has them."""
+"""Metrics of consistency training; l1 and l2 are means over dimensions, as its published code has them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def l1(x: Tensor, y: Tensor, at: At | None = None) -> Tensor:
 def l2(x: Tensor, y: Tensor, at: At | None = None) -> Tensor:
     """mean (x - y)^2 over the dimensions of a sample: (B, *), (B, *) -> (B,)."""
     return (x - y).flatten(1).square().mean(1)
+
+
+def linf(x: Tensor, y: Tensor, at: At | None = None) -> Tensor:
+    """max |x - y| over the dimensions of a sample: (B, *), (B, *) -> (B,)."""
+    return (x - y).flatten(1).abs().amax(1)
 
 
 @attrs.frozen(kw_only=True)
@@ -38,3 +43,14 @@ class L2:
 
     def build(self, context: Context) -> LossFunction:
         return l2
+
+
+@attrs.frozen(kw_only=True)
+class LInf:
+    """Maximum metric: the largest |x - y| of a sample.
+
+    Source: the published code of Song et al. 2023 (arXiv 2303.01469) for CIFAR-10.
+    """
+
+    def build(self, context: Context) -> LossFunction:
+        return linf

@@ -31,6 +31,16 @@ def test_the_curriculum_of_a_ratio_that_is_no_power_of_two():
     assert starts == [11, 11, 21, 41, 81, 151]
 
 
+def test_a_run_shorter_than_the_stages_takes_a_stage_a_step():
+    points = genkit.component("curriculum", "exponential")
+    assert [points(k, 7) for k in range(7)] == [11, 21, 41, 81, 161, 321, 641]
+
+
+def test_stages_are_counted_by_the_whole_part_of_the_ratio():
+    points = genkit.component("curriculum", "exponential", s0=10, s1=159)  # log2(15), not log2(15.9)
+    assert [points(k, 400_000) for k in (81_517, 81_518, 4 * 81_518 - 1, 4 * 81_518)] == [11, 21, 81, 160]
+
+
 @pytest.mark.parametrize("total", [1, 3, 7])
 def test_runs_shorter_than_the_number_of_stages_start(total):
     points = genkit.component("curriculum", "exponential")
