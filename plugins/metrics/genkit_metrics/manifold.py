@@ -1,4 +1,4 @@
-"""Precision and recall: manifolds estimated by balls around samples."""
+"""Precision and recall, density and coverage: manifolds estimated by balls around samples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from genkit.errors import DataError
+from genkit_metrics.blocks import Block, checked, mean, pairs, same_width
 
-BLOCK = 1 << 22  # distances at a time, 32 MiB
 TIE = 1e-12  # of |x|^2 + |y|^2: closer, two squared distances are the same up to rounding
 
 
@@ -20,8 +20,8 @@ def precision_recall(real: Any, fake: Any, k: int = 3) -> tuple[float, float]:
     point's k-th nearest neighbour within the set, itself not counted. Precision is the share of `fake`
     that lies in a ball of `real`, recall the share of `real` in a ball of `fake`; borders belong to balls.
 
-    Distances are float64, about the mean of `real`, block by block: memory is that of the features and
-    of 4 million distances.
+    Distances are float64, about the mean of `real`, block by block: memory is that of the features as
+    they come, and of some blocks of 4 million distances.
 
     Args:
         real: (N, D), a tensor or array.
@@ -36,56 +36,74 @@ def precision_recall(real: Any, fake: Any, k: int = 3) -> tuple[float, float]:
 
     Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991), eq. 1 and algorithm 1.
     """
-    points, others = (_checked(x, name, k) for x, name in ((real, "real"), (fake, "generated")))
-    if points.shape[1] != others.shape[1]:
-        widths = f"{others.shape[1]} generated features, {points.shape[1]} real ones"
-        raise DataError("precision-recall", widths, "compare samples by the same features and of the same size")
-    centre = points.mean(0)
-    points, others = points - centre, others.to(points) - centre
-    precision = _covered(others, points, radii(points, k))
-    return precision, _covered(points, others, radii(others, k))
+    x, y = _checked(real, fake, k, "precision-recall")
+    around_x, around_y, centre = radii(x, k), radii(y, k), mean(x)
+    precise, recalled = (torch.zeros(len(points), dtype=torch.bool, device=x.device) for points in (y, x))
+    for block in pairs(x, y, centre):
+        squares = _squares(block, -TIE)  # quantised images have many points on borders: rounding must not decide
+        precise[block.j] |= (squares <= around_x[block.i, None]).any(0)
+        recalled[block.i] |= (squares <= around_y[block.j]).any(1)
+    return float(precise.double().mean()), float(recalled.double().mean())
+
+
+def density_coverage(real: Any, fake: Any, k: int = 5) -> tuple[float, float]:
+    """Density and coverage.
+
+    With balls around `real` as in `precision_recall`, density is the mean number of balls that a point
+    of `fake` lies in, over k; coverage is the share of the balls that hold any point of `fake`. Borders do
+    not belong to balls, as in the authors' code, so that `real` against itself has density 1.
+
+    Args:
+        real: (N, D), a tensor or array.
+        fake: (M, D).
+        k: Which neighbour; at least 1.
+
+    Returns:
+        Density, at least 0 and of no bound, about 1 for perfect samples; and coverage, within [0, 1].
+
+    Raises:
+        DataError: `real` has k or fewer points, `fake` none, one is not finite, or widths differ.
+
+    Source: Naeem et al. 2020 (arXiv 2002.09797), eq. 3 and 4.
+    """
+    x, y = _checked(real, fake, k, "density-coverage", of_fake=1)
+    around_x, centre = radii(x, k), mean(x)
+    inside = torch.zeros((), dtype=torch.int64, device=x.device)
+    covered = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for block in pairs(x, y, centre):
+        within = _squares(block, TIE) < around_x[block.i, None]
+        inside += within.sum()
+        covered[block.i] |= within.any(1)
+    return int(inside) / (k * len(y)), float(covered.double().mean())
 
 
 def radii(points: Tensor, k: int) -> Tensor:
-    """Squared distance of each point to its k-th nearest neighbour; (N, D), centred, to (N,)."""
-    found = []
-    for start, rows in _blocks(points, len(points)):
-        squares = _norms(rows)[:, None] + _norms(points) - 2 * rows @ points.T
-        own = torch.arange(len(rows), device=points.device)
-        squares[own, own + start] = torch.inf
-        found.append(squares.topk(k, largest=False).values[:, -1])
+    """Squared distance of each of (N, D) points to its k-th nearest neighbour: (N,), float64."""
+    found, nearest = [], points.new_empty(0, 0, dtype=torch.float64)
+    for block in pairs(points, points, mean(points)):
+        squares = _squares(block)
+        if block.i == block.j:
+            squares.fill_diagonal_(torch.inf)
+        near = squares if block.j.start == 0 else torch.cat((nearest, squares), 1)
+        nearest = near.topk(min(k, near.shape[1]), largest=False).values
+        if block.j.stop == len(points):
+            found.append(nearest[:, -1])
     return torch.cat(found).clamp(min=0)
 
 
-def _covered(points: Tensor, centres: Tensor, radius: Tensor) -> float:
-    """Share of the points that lie in a ball around any of the centres; squared radii."""
-    inside = 0
-    for _, rows in _blocks(points, len(centres)):
-        # Without the margin, rounding would decide about points on the border: quantised images have many.
-        squares = (_norms(rows)[:, None] + _norms(centres)) * (1 - TIE) - 2 * rows @ centres.T
-        inside += int((squares <= radius).any(1).sum())
-    return inside / len(points)
+def _squares(block: Block, margin: float = 0.0) -> Tensor:
+    """Squared distances of a block, (rows of x, rows of y); `margin` of the squared norms is added."""
+    norms = block.x.square().sum(1)[:, None] + block.y.square().sum(1)
+    return norms.mul_(1 + margin).addmm_(block.x, block.y.T, alpha=-2)
 
 
-def _norms(x: Tensor) -> Tensor:
-    return x.square().sum(1)
-
-
-def _blocks(rows: Tensor, others: int) -> list[tuple[int, Tensor]]:
-    """Rows in parts, with the first one's index: few enough for BLOCK distances to the others."""
-    size = max(1, BLOCK // others)
-    return [(start, rows[start : start + size]) for start in range(0, len(rows), size)]
-
-
-def _checked(x: Any, name: str, k: int) -> Tensor:
-    points = torch.as_tensor(x).detach()
-    points = (points.cpu() if points.device.type == "mps" else points).double()  # MPS has no float64
-    if points.ndim != 2 or not points.shape[1]:
-        raise DataError("precision-recall", f"{name} features of shape {tuple(points.shape)}", "give a matrix (N, D)")
-    if k < 1 or len(points) <= k:
-        hint = "draw more samples, or lower k" if k > 1 else "draw more samples; k is at least 1"
-        raise DataError("precision-recall", f"k = {k} with {len(points)} {name} samples", hint)
-    if not bool(torch.isfinite(points).all()):
-        hint = "look at the samples: the model may have diverged"
-        raise DataError("precision-recall", f"{name} features are NaN or infinite", hint)
-    return points
+def _checked(real: Any, fake: Any, k: int, where: str, of_fake: int | None = None) -> tuple[Tensor, Tensor]:
+    if k < 1:
+        raise DataError(where, f"k = {k}", "k is at least 1")
+    least = {"real": k + 1, "generated": of_fake or k + 1}
+    x, y = (
+        checked(points, name, where, least[name], f"k = {k}: give at least {least[name]}, or lower k")
+        for points, name in ((real, "real"), (fake, "generated"))
+    )
+    same_width(x, y, where)
+    return x, y.to(x.device)
