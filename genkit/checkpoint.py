@@ -6,7 +6,6 @@ written beside its place, every file and folder synced, the manifest last, then 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from genkit.errors import CheckpointError
+from genkit.files import sha256
 
 FORMAT = 1
 
@@ -120,12 +120,6 @@ def _discard(path: Path) -> None:
     trash = path.with_name(f".trash-{path.name}-{os.getpid()}")
     path.rename(trash)  # a half-removed folder is never a candidate
     shutil.rmtree(trash)
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -122,7 +122,7 @@ def verify(file: PublicFile, path: Path, cache: Path | None = None, anew: bool =
     known = _remembered(memory)
     if known.get(seal) == file.sha256 and not anew:
         return
-    found = _sha256(path) if stat.st_size == file.size else ""
+    found = sha256(path) if stat.st_size == file.size else ""
     if found != file.sha256:
         what = f"sha256 {found}, not {file.sha256}" if found else f"{stat.st_size} bytes, not {file.size}"
         raise DataError(path, f"is not the published {file.name} ({what})", "remove it and fetch it again")
@@ -191,7 +191,8 @@ def _write(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

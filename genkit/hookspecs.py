@@ -98,6 +98,9 @@ def genkit_commands() -> Offer:  # type: ignore[empty-body]
 @hookspec
 def genkit_weights() -> Offer:  # type: ignore[empty-body]
     """Public files that components need: lazies to `genkit.files.PublicFile` constants, for `genkit weights`."""
+@hookspec
+def genkit_converters() -> Offer:  # type: ignore[empty-body]
+    """Readers of others' weights, for `genkit weights convert`: functions of a path to `genkit.weights.Weights`."""
 
 
 # A run's life, called on the first process alone. Each gets the key of the step that was just taken, from which

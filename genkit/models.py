@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from genkit import checkpoint, record, registry
+from genkit import checkpoint, record, registry, weights
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import CheckpointError, DataError, HardwareError, RecipeError
-from genkit.files import cache_folder
+from genkit.files import cache_folder, sha256
 from genkit.kinds import Context, Source, Spec
 from genkit.recipe import Recipe, resolved
 from genkit.tables import Layers, Place, Places, hoist
@@ -97,6 +96,8 @@ def load_source(source: Source, device: str | None = None) -> Denoiser:
 
 
 def _run_of(source: Source) -> Path:
+    if Path(source.origin).suffix in weights.FOREIGN and Path(source.origin).is_file():
+        raise DataError(source.origin, "is no .safetensors file", "genkit weights convert makes one of it")
     name = source.origin.removeprefix("recipe:")
     if name == source.origin:
         return record.find(name)
@@ -112,7 +113,7 @@ def content(source: Source) -> str:
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise DataError(path, "no such weights file", "check init.from")
-        return checkpoint.sha256(path)
+        return sha256(path)
     folder = _run_of(source)
     newest, _ = checkpoint.latest(folder / "checkpoints")
     k = checkpoint.step_of(newest) if newest else 0  # a run that is still going changes what it gives
@@ -120,17 +121,16 @@ def content(source: Source) -> str:
 
 
 def start_from(program: Program, source: Source) -> None:
+    """Give the student the weights of a run or a file; all of them, or none.
+
+    Raises:
+        DataError: A tensor is missing, surplus or of another shape, or the file is damaged.
+    """
     path = Path(source.origin)
     if path.suffix == ".safetensors":
-        weights = load_file(path)
+        state = weights.load(path)
     else:
-        weights = load(_run_of(source), source.weights, "cpu").network.state_dict()
-    try:
-        program.student.network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise DataError(
-            source.origin,
-            f"does not fit the network: {str(error).splitlines()[1].strip()}",
-            "use the network that the weights were made with",
-        ) from error
+        state = load(_run_of(source), source.weights, "cpu").network.state_dict()
+    weights.fit(program.student.network, state, source.origin)
+    program.student.network.load_state_dict(state)
     program.started()

@@ -109,8 +109,8 @@ def test_no_connection_is_one_line_that_says_what_to_do(tmp_path, there):
 def test_what_is_found_is_read_once_and_again_when_it_changed(tmp_path, there, monkeypatch):
     file = public(there)
     reads = []
-    whole = files._sha256
-    monkeypatch.setattr(files, "_sha256", lambda path: reads.append(path) or whole(path))
+    whole = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: reads.append(path) or whole(path))
     files.locate(file, there)
     files.locate(file, there)
     assert reads == [there]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +20,7 @@ def _weights() -> None:
 
 
 @app.command("list")
-def list_(json: Json = False) -> None:
+def list_(as_json: Json = False) -> None:
     """Files that plugins need, and where they are."""
     import attrs
 
@@ -27,11 +29,38 @@ def list_(json: Json = False) -> None:
     found = {
         name: {**attrs.asdict(file), "path": str(files.present(file) or "")} for name, file in files.offered().items()
     }
-    if json:
+    if as_json:
         show.as_json(found)
     else:
         rows = [[n, f"{f['size'] / 1e6:.1f} MB", f["path"] or "not here", f["about"]] for n, f in found.items()]
         show.table([["file", "size", "where", "what"], *rows])
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A published file.")],
+    target: Annotated[Path, typer.Argument(help="Where to write, ending in .safetensors.")],
+    form: Annotated[str, typer.Option("--as", help="What it is: edm, ect, openai-cm, or what a plugin adds.")],
+) -> None:
+    """Read published weights, executing nothing in them, and write them as safetensors."""
+    from genkit import weights
+
+    told = weights.convert(source, target, form)
+    print(f"# {target}: start from it with these settings and [init] from = {json.dumps(str(target))}")
+    print(weights.recipe_of(told), end="")
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_json: Json = False) -> None:
+    """What a file of weights holds, and which network it is for."""
+    from genkit import weights
+
+    found = weights.info(file)
+    if as_json:
+        show.as_json(found)
+        return
+    show.table([["", str(file)], *([name, str(value)] for name, value in found.items() if name != "network")])
+    print(weights.recipe_of(found), end="")
 
 
 @app.command()
