@@ -23,3 +23,20 @@ def genkit_network():
         ),
         "mlp": lazy("genkit_unets.mlp:Mlp", "Residual MLP on the flattened sample, for 1x1 toys."),
     }
+
+
+@hookimpl
+def genkit_converters():
+    return {
+        "edm": lazy(
+            "genkit_unets.published:edm",
+            "EDM's network pickles: SongUNet and DhariwalUNet with EDM's preconditioning.",
+        ),
+        "ect": lazy(
+            "genkit_unets.published:ect", "ECT's network pickles: the same networks, fine-tuned as consistency models."
+        ),
+        "openai-cm": lazy(
+            "genkit_unets.published:openai_cm",
+            "OpenAI's consistency models for ImageNet 64 and LSUN 256: UNetModel.",
+        ),
+    }

@@ -44,6 +44,9 @@ class EdmSettings:
     channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
     embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
     fourier_scale: float = setting(16.0, "standard deviation of the frequencies of fourier (iCT: 0.02)", check=gt(0))
+    positional_scale: float = setting(
+        1.0, "factor of c_noise before positional (OpenAI's consistency models: 1000)", check=gt(0)
+    )
     encoder: str = setting("standard", "standard, or residual: with the picture", check=in_(("standard", "residual")))
     decoder: str = setting("standard", "standard: the last level makes the output", check=in_(("standard",)))
     resample_filter: tuple[float, ...] = setting(

@@ -131,7 +131,7 @@ def _conditioning(settings: EdmSettings, context: Context) -> Conditioning:
     if settings.embedding == "fourier":
         features = Fourier(width, settings.fourier_scale, settings.times, Key(context.seed).generator("init", 1))
     else:
-        features = Positional(width, settings.times, endpoint=early)
+        features = Positional(width, settings.times, endpoint=early, scale=settings.positional_scale)
     out, style = settings.model_channels * settings.channel_mult_emb, settings.plan.style
     return Conditioning(features, width * settings.times, out, context.spec.classes, early=early, style=style)
 

@@ -13,7 +13,7 @@ from genkit_unets.blocks import Style
 
 
 class Positional(nn.Module):
-    """Embedding of times: cos and sin of c f at f = 10000^(-i / count), i from 0.
+    """Embedding of times: cos and sin of scale c f at f = 10000^(-i / count), i from 0.
 
     Called with (B,) or (B, times); gives (B, times * channels), float32 whatever the autocast.
 
@@ -26,15 +26,15 @@ class Positional(nn.Module):
 
     freqs: Tensor
 
-    def __init__(self, channels: int, times: int, endpoint: bool) -> None:
+    def __init__(self, channels: int, times: int, endpoint: bool, scale: float = 1.0) -> None:
         super().__init__()
-        self.times = times
+        self.times, self.scale = times, scale
         half = channels // 2
         steps = torch.arange(half, dtype=torch.float32) / max(half - endpoint, 1)
         self.register_buffer("freqs", (1 / 10000) ** steps, persistent=False)
 
     def forward(self, c: Tensor) -> Tensor:
-        c = c.to(self.freqs.dtype).reshape(len(c), self.times, 1)
+        c = c.to(self.freqs.dtype).reshape(len(c), self.times, 1) * self.scale
         angles = c * self.freqs
         return torch.cat([angles.cos(), angles.sin()], 2).flatten(1)
 
