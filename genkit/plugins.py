@@ -76,7 +76,7 @@ def installed() -> Plugins:
     manager.add_hookspecs(hookspecs)
     found, offers = [], defaultdict(list)
     for entry in entries:
-        offered: dict[str, Any] = {}
+        offered: list[tuple[str, Any]] = []
         if (only is not None and entry.name not in only) or entry.name in (without or ()):
             state, why = "disabled", "left out by --plugins, --without or the environment"
         else:
@@ -84,7 +84,7 @@ def installed() -> Plugins:
         version = entry.dist.version if entry.dist else "unknown"
         plugin = Plugin(entry.name, _distribution(entry), version, entry.value, state, why)
         found.append(plugin)
-        for hook, offer in offered.items():
+        for hook, offer in offered:
             offers[hook].append((plugin, offer))
     return Plugins(found, manager, offers)
 
@@ -113,7 +113,7 @@ def _distribution(entry: metadata.EntryPoint) -> str:
     return entry.dist.name.lower().replace("_", "-") if entry.dist else "unknown"
 
 
-def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: dict[str, Any]) -> tuple[str, str]:
+def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: list[tuple[str, Any]]) -> tuple[str, str]:
     """Import one plugin and ask what it offers; whatever it does wrong stays its own."""
     try:
         module = importlib.import_module(entry.module)
@@ -127,7 +127,7 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: di
         manager.register(module, plugin_name)
         try:
             manager.check_pending()
-            offered.update(_offers(manager, plugin_name))
+            offered += _offers(manager, plugin_name)
         except BaseException:
             manager.unregister(name=plugin_name)
             raise
@@ -139,22 +139,23 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: di
     return "loaded", ""
 
 
-def _offers(manager: pluggy.PluginManager, plugin_name: str) -> dict[str, Any]:
-    """What a plugin's hooks without arguments return, each of the right shape.
+def _offers(manager: pluggy.PluginManager, plugin_name: str) -> list[tuple[str, Any]]:
+    """What a plugin's hooks without arguments return, each of the right shape, by the name of the hook.
 
     Raises:
         TypeError: One is not.
     """
-    found = {}
+    found = []
     for caller in manager.get_hookcallers(manager.get_plugin(plugin_name)) or []:
-        if caller.spec is None or caller.spec.argnames:
-            continue
-        impl = next(i for i in caller.get_hookimpls() if i.plugin_name == plugin_name)
-        offer = found[caller.name] = impl.function()
-        by_kind = offer if caller.name == "genkit_components" else {"": offer}
-        good = isinstance(by_kind, Mapping) and all(_is_offer(o) for o in by_kind.values())
-        if not (isinstance(offer, str) if caller.name == "genkit_recipes" else good):
-            raise TypeError(f"{caller.name} returned {str(offer)[:80]!r}: see genkit.hookspecs")
+        for impl in caller.get_hookimpls():
+            if impl.plugin_name != plugin_name or caller.spec is None or caller.spec.argnames:
+                continue
+            offer = impl.function()
+            by_kind = offer if caller.name == "genkit_components" else {"": offer}
+            good = isinstance(by_kind, Mapping) and all(_is_offer(o) for o in by_kind.values())
+            if not (isinstance(offer, str) if caller.name == "genkit_recipes" else good):
+                raise TypeError(f"{caller.name} returned {str(offer)[:80]!r}: see genkit.hookspecs")
+            found.append((caller.name, offer))
     return found
 
 

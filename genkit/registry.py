@@ -79,6 +79,7 @@ def _all() -> dict[tuple[str, str], list[ComponentInfo]]:
 
 def forget() -> None:
     """Discover anew at the next question, as after an installation."""
+    importlib.invalidate_caches()  # those of the folders' contents, which are by their time of change
     for cached in (plugins.installed, _all, kinds):
         cached.cache_clear()
 
