@@ -32,7 +32,10 @@ class Denoiser(nn.Module):
     Attributes:
         spec: The shape of its samples, where it shall be sampled.
         sampler: How it is sampled: `genkit.kinds.Sampler`.
+        objective: The component that trained it, which says what it predicts; None where that is not known.
     """
+
+    objective: Any = None
 
     def __init__(
         self, network: nn.Module, parameterization: Callable[..., Scalings], spec: Any = None, sampler: Any = None
@@ -48,7 +51,9 @@ class Denoiser(nn.Module):
         self._call = torch.compile(self.network, *args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Denoiser:
-        return Denoiser(copy.deepcopy(self.network, memo), self.parameterization, self.spec, self.sampler)
+        copied = Denoiser(copy.deepcopy(self.network, memo), self.parameterization, self.spec, self.sampler)
+        copied.objective = self.objective
+        return copied
 
     def forward(
         self, x: Tensor, sigma: Tensor, cond: Mapping[str, Tensor] | None = None, to: Tensor | None = None

@@ -45,14 +45,15 @@ def setting(
     return attrs.field(default=default, validator=check, metadata={"help": help, "identity": identity, "key": key})
 
 
-def slot(kind: str, default: str | None = None, help: str = "", *, identity: bool = True) -> Any:
+def slot(kind: str, default: str | None = None, help: str = "", *, identity: bool = True, **settings: Any) -> Any:
     """A field that holds a component of `kind`: in a recipe, the nested table of its name.
 
     Args:
         kind: A key of `KINDS`.
         default: The component that a recipe gets when it names none; `None` makes it required.
+        settings: Of that default, where its own are not meant; a recipe that names a component gets its own.
     """
-    metadata = {"slot": kind, "use": default, "help": help, "identity": identity}
+    metadata = {"slot": kind, "use": default, "with": settings, "help": help, "identity": identity}
     return attrs.field(metadata=metadata)
 
 

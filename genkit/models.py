@@ -83,6 +83,7 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None) -> De
     if weights == "ema":
         ema = {n.removeprefix("ema/"): t for n, t in tensors.items() if n.startswith("ema/")}
         program.student.network.load_state_dict(ema, strict=False)
+    program.student.objective = recipe.objective
     return program.student.to(device).eval()
 
 

@@ -36,6 +36,13 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
         "teacher": ("ema",),
         "weighting": ("uniform", "snr", "snr+1", "truncated-snr", "karras"),
     },
+    "genkit-lab-diffusion": {
+        "objective": ("diffusion",),
+        "parameterization": ("edm",),
+        "weighting": ("edm",),
+        "sampler": ("heun", "euler"),
+        "path": ("ode",),
+    },
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
     "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp")},
     "genkit-lab-images": {"dataset": ("digits", "image-folder", "hdf5", "delta", "gaussian", "ring")},

@@ -111,13 +111,14 @@ def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places
 
 def _slot(field: attrs.Attribute[Any], table: Any, key: Key, problems: Problems, places: Places) -> Any:
     kind, default = field.metadata["slot"], field.metadata["use"]
+    usual = {"use": default, **field.metadata["with"]}
     if table is None and default is None:
         problems.append(RecipeError(places.where(key, slot=True), f"needs a {kind}", f"set {spelt((*key, 'use'))}"))
         return None
     if table is None:
-        table = {"use": default}
+        table = usual
     elif isinstance(table, Mapping) and "use" not in table and default is not None:
-        table = {"use": default, **table}
+        table = {**usual, **table}
     return component(kind, table, key, problems, places)
 
 
