@@ -145,17 +145,17 @@ def test_swapping_what_all_arms_share_is_refused(base):
     assert "no component to swap" in problems(base, swaps=["metrics.fd=fd"])[0]
 
 
-def test_a_sampler_that_does_not_fit_is_refused(base, tmp_path):
-    from genkit.testing import present, provide
+def test_a_sampler_that_does_not_fit_is_refused(base):
+    assert "sampler 'heun' needs a model that predicts denoised" in problems(base, "sampler.use=heun")[0]
 
-    (tmp_path / "probe_heun.py").write_text(
-        "from genkit.hookspecs import hookimpl, lazy\nGENKIT_API = 1\n"
-        "@hookimpl\ndef genkit_sampler(): return {'heun': lazy('probe_heun:Heun', 'Heun.')}\n"
-        "import attrs\n@attrs.frozen(kw_only=True)\nclass Heun:\n    'Heun.'\n    needs = 'denoised'\n"
-    )
-    with present(provide(tmp_path, "heun", "probe_heun")):
-        told = problems(base, "sampler.use=heun")[0]
-    assert "sampler 'heun' needs a model that predicts denoised" in told
+
+def test_a_slots_own_settings_of_its_default_give_way_to_a_component_that_is_named(base):
+    def law(*overrides):
+        noise = load_recipe(base, overrides, ["objective=diffusion"]).tree()["noise"]
+        return noise["p_mean"], noise["p_std"]
+
+    assert law() == (-1.2, 1.2) and law("noise.p_std=1.0") == (-1.2, 1.0)
+    assert law("noise.use=lognormal") == (-1.1, 2.0)
 
 
 def test_a_missing_bundled_plugin_is_named(base, monkeypatch):

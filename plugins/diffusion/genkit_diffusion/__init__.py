@@ -1,0 +1,49 @@
+"""Diffusion models after EDM: the objective, its samplers, and the path that distils them."""
+
+from genkit.hookspecs import hookimpl, lazy
+
+GENKIT_API = 1
+
+
+@hookimpl
+def genkit_objective():
+    return {
+        "diffusion": lazy(
+            "genkit_diffusion.objective:Diffusion",
+            "Denoising lambda(sigma) |D(x0 + sigma eps, sigma) - x0|^2 at levels of a continuous law.",
+        )
+    }
+
+
+@hookimpl
+def genkit_parameterization():
+    return {
+        "edm": lazy("genkit_diffusion.parameterization:Edm", "EDM's scalings: inputs and targets of unit variance.")
+    }
+
+
+@hookimpl
+def genkit_weighting():
+    return {
+        "edm": lazy(
+            "genkit_diffusion.weighting:Edm", "lambda = (t^2 + sigma_data^2) / (t sigma_data)^2: every level alike."
+        )
+    }
+
+
+@hookimpl
+def genkit_sampler():
+    return {
+        "heun": lazy("genkit_diffusion.samplers:Heun", "Heun's steps down the Karras grid, with churn if asked."),
+        "euler": lazy("genkit_diffusion.samplers:Euler", "Euler's steps down the Karras grid."),
+    }
+
+
+@hookimpl
+def genkit_path():
+    return {
+        "ode": lazy(
+            "genkit_diffusion.paths:Ode",
+            "A solver's step of a trained diffusion model from t to r: consistency distillation.",
+        )
+    }
