@@ -18,7 +18,7 @@ from genkit.kinds import KINDS, Context, Kind, Setup, names
 _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
     "genkit-lab-consistency": {
         "objective": ("consistency",),
-        "parameterization": ("boundary",),
+        "parameterization": ("boundary", "point"),
         "path": ("same-noise",),
         "sampler": ("consistency",),
     },
@@ -44,7 +44,7 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
         "path": ("ode",),
     },
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
-    "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp")},
+    "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp", "constant")},
     "genkit-lab-images": {"dataset": ("digits", "image-folder", "hdf5", "delta", "gaussian", "ring")},
     "genkit-lab-metrics": {
         "features": ("pixels",),

@@ -21,7 +21,11 @@ def genkit_parameterization():
         "boundary": lazy(
             "genkit_consistency.parameterization:Boundary",
             "Scalings with f(x, sigma_min) = x exactly.",
-        )
+        ),
+        "point": lazy(
+            "genkit_consistency.parameterization:Point",
+            "Scalings with which f is exact for data at one point, where F is that point.",
+        ),
     }
 
 

@@ -1,4 +1,4 @@
-"""The boundary condition of consistency models."""
+"""Scalings of consistency models: both keep f(x, sigma_min) = x."""
 
 from __future__ import annotations
 
@@ -39,3 +39,29 @@ class Boundary:
 
     def build(self, context: Context) -> BoundaryScalings:
         return BoundaryScalings(sigma_min=context.levels.sigma_min, sigma_data=context.spec.sigma_data)
+
+
+@attrs.frozen(kw_only=True)
+class PointScalings:
+    """c_skip = sigma_min / sigma, c_out = 1 - sigma_min / sigma; c_in and c_noise as `BoundaryScalings` has them."""
+
+    sigma_min: float
+    sigma_data: float
+
+    def __call__(self, sigma: Tensor, to: Tensor | None = None) -> Scalings:
+        sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))
+        share = self.sigma_min / sigma
+        return Scalings(share, 1 - share, (sigma.square() + self.sigma_data**2).rsqrt(), sigma.log() / 4)
+
+
+@attrs.frozen(kw_only=True)
+class Point:
+    """Scalings with which f is exact for data at one point, where F is that point.
+
+    f(x, sigma) = (sigma_min / sigma) x + (1 - sigma_min / sigma) F solves dx/dsigma = (x - F) / sigma.
+
+    Source: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.2.
+    """
+
+    def build(self, context: Context) -> PointScalings:
+        return PointScalings(sigma_min=context.levels.sigma_min, sigma_data=context.spec.sigma_data)

@@ -22,6 +22,9 @@ def genkit_network():
             "genkit_unets.unet:UNet", "Small 2-D U-Net: residual blocks, concatenated skips, attention if asked."
         ),
         "mlp": lazy("genkit_unets.mlp:Mlp", "Residual MLP on the flattened sample, for 1x1 toys."),
+        "constant": lazy(
+            "genkit_unets.constant:Constant", "F = theta: one learnt sample, the same answer to every input."
+        ),
     }
 
 
