@@ -485,7 +485,7 @@ def _evaluated(planned: Plan, state: State | None, newest: Path | None, watch: W
     def progress(done: int, total: int) -> None:
         watch({"event": "sampling", "done": done, "total": total})
 
-    found = record.read(_evaluation_file(planned)) if recipe.metrics else {"steps": {}}
+    found = record.read(evaluation_file(planned.folder, planned.recipe)) if recipe.metrics else {"steps": {}}
     if not distributed.gather(_is_final(planned, found))[0]:
         if state is None:
             state = _state(planned)
@@ -505,15 +505,16 @@ def _is_final(planned: Plan, found: dict[str, Any]) -> bool:
     return pictures and (measured or not planned.recipe.metrics)
 
 
-def _evaluation_file(planned: Plan) -> Path:
-    digest = hashlib.sha256(_json(planned.recipe.protocol()).encode()).hexdigest()[:6]
-    return planned.folder / "evaluations" / f"default-{digest}.json"
+def evaluation_file(folder: Path, recipe: Recipe) -> Path:
+    """Where a run keeps its evaluation by the recipe's protocol."""
+    digest = hashlib.sha256(_json(recipe.protocol()).encode()).hexdigest()[:6]
+    return folder / "evaluations" / f"default-{digest}.json"
 
 
 def _record_evaluation(planned: Plan, found: dict[str, Any], k: int, tell: Callable[..., None]) -> dict[str, Any]:
     if not planned.recipe.metrics:
         return found
-    path = _evaluation_file(planned)
+    path = evaluation_file(planned.folder, planned.recipe)
     known = record.read(path)
     if known.get("k") == k:  # other numbers of steps of the same protocol stay
         found = {**found, "steps": {**known["steps"], **found["steps"]}}

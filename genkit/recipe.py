@@ -109,7 +109,7 @@ class Recipe:
                 if isinstance(value, Mapping):
                     walk(value, here)
                 else:
-                    written = self.places.get(here) or self.places.get(tables._hoisted(here))
+                    written = self.places.get(here) or self.places.get(tables.hoisted(here))
                     rows.append((".".join(here), str(value), str(written or "default")))
 
         walk(self.tree(), ())
@@ -138,11 +138,17 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), swaps: Iterab
     Raises:
         RecipeError: Something is wrong with it; every problem at once, each with file and line.
     """
+    layers, notices = layers_of(recipe)
+    layers = tables.override(layers, _swappable(swaps), swap=True)
+    return resolved(tables.override(layers, overrides), notices)
+
+
+def layers_of(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[Layers, list[str]]:
+    """The tables of a recipe, found as `load_recipe` does, before they are checked; and what to say about it."""
     path, notices = find(str(recipe))
     layers = tables.load(path, _locate)
     layers.tree.setdefault("name", path.stem)
-    layers = tables.override(layers, _swappable(swaps), swap=True)
-    return resolved(tables.override(layers, overrides), notices)
+    return tables.override(layers, overrides), notices
 
 
 def other_evaluation(evaluate: Evaluate, settings: Mapping[str, Any]) -> Evaluate:
@@ -282,7 +288,7 @@ def find(recipe: str) -> tuple[Path, list[str]]:
     raise RecipeError(
         recipe,
         "no such recipe file or installed recipe",
-        tables._closest(path.stem, bare) or f"installed: {names(bare)}",
+        tables.closest(path.stem, bare) or f"installed: {names(bare)}",
     )
 
 

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 
@@ -80,17 +80,39 @@ def held(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _locked(file):
             file.seek(0)
-            raise CheckpointError(
-                folder, f"is in use by {file.read().strip() or 'another process'}", "wait for it, or stop it"
-            ) from error
+            who = file.read().strip() or "another process"
+            raise CheckpointError(folder, f"is in use by {who}", "wait for it, or stop it")
         file.truncate(0)
         file.write(f"{socket.gethostname()} pid {os.getpid()}")
         file.flush()
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the lock was to be had; asked again for a moment, since `holder` has it while it looks."""
+    for wait in (0.0, 0.01, 0.05, 0.1):
+        time.sleep(wait)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def holder(folder: Path) -> str:
+    """Who holds a run folder, host and pid; empty if nobody does."""
+    try:
+        with (folder / ".lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return ""
+            except OSError:
+                return file.read().strip() or "another process"
+    except FileNotFoundError:
+        return ""
 
 
 @attrs.frozen(kw_only=True)
@@ -116,7 +138,7 @@ def summary(folder: Path) -> Summary:
     )
     newest = checkpoint.present(folder / "checkpoints")
     k, steps = checkpoint.step_of(newest[-1]) if newest else 0, lock.get("steps", 0)
-    state = last.get("outcome") or ("running" if _is_held(folder) else "stopped" if newest else "new")
+    state = last.get("outcome") or ("running" if holder(folder) else "stopped" if newest else "new")
     table = next(iter(evaluations(folder)), {}).get("steps", {})
     figures = {n: row["figures"] for n, row in table.items()}
     return Summary(
@@ -130,14 +152,6 @@ def summary(folder: Path) -> Summary:
         trial=bool(lock.get("trial")),
         created=lock.get("created", 0.0),
     )
-
-
-def _is_held(folder: Path) -> bool:
-    try:
-        with held(folder):
-            return False
-    except CheckpointError:
-        return True
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:

@@ -85,6 +85,19 @@ def read(path: Path, shown: str | None = None) -> tuple[Tree, Places]:
         RecipeError: It is missing, too large or deep, or not TOML; with the line.
     """
     shown = shown or _shown(path)
+    text, tree = toml(path, shown)
+    lines, places = line_index(text), Places()
+    for key in _keys(tree):
+        places[hoisted(key)] = Place(shown, lines.get(key), path.parent)
+    return hoist(tree, shown), places
+
+
+def toml(path: Path, shown: str) -> tuple[str, Tree]:
+    """The text of a TOML file and its tables as they stand.
+
+    Raises:
+        RecipeError: As `read`.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -96,13 +109,9 @@ def read(path: Path, shown: str | None = None) -> tuple[Tree, Places]:
         if long := LONG_KEY.search(text):
             number = text.count("\n", 0, long.start()) + 1
             raise RecipeError(f"{shown}:{number}", "a key of too many parts", f"at most {MAX_SEGMENTS}")
-        tree = tomllib.loads(text)
+        return text, tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise RecipeError(shown, f"is not TOML: {' '.join(str(error).split())}", "mend it there") from error
-    lines, places = line_index(text), Places()
-    for key in _keys(tree):
-        places[_hoisted(key)] = Place(shown, lines.get(key), path.parent)
-    return hoist(tree, shown), places
 
 
 def line_index(text: str) -> dict[Key, int]:
@@ -135,7 +144,8 @@ def _keys(tree: Mapping[str, Any], above: Key = ()) -> Iterable[Key]:
             yield from _keys(value, (*above, name))
 
 
-def _hoisted(key: Key) -> Key:
+def hoisted(key: Key) -> Key:
+    """A key where it belongs: those of slots below the objective."""
     return key if key[0] in CORE else ("objective", *key)
 
 
@@ -149,7 +159,7 @@ def hoist(tree: Tree, shown: str) -> Tree:
     kept = {name: value for name, value in tree.items() if name in CORE}
     for name, value in moved.items():
         if not isinstance(value, dict | str):
-            raise RecipeError(f"{shown} {name}", "unknown key", _closest(name, CORE) or "see docs/recipes")
+            raise RecipeError(f"{shown} {name}", "unknown key", closest(name, CORE) or "see docs/recipes")
         objective = kept.setdefault("objective", {})
         if not isinstance(objective, dict):
             objective = kept["objective"] = {"use": objective}
@@ -159,7 +169,8 @@ def hoist(tree: Tree, shown: str) -> Tree:
     return kept
 
 
-def _closest(name: str, among: Iterable[str]) -> str:
+def closest(name: str, among: Iterable[str]) -> str:
+    """The start of a hint: the name that was probably meant."""
     close = difflib.get_close_matches(name, sorted(among), n=1)
     return f"did you mean {close[0]!r}?" if close else ""
 
@@ -229,6 +240,15 @@ def _over(below: Layers, above: Layers) -> Layers:
     return Layers(merged, Places({**below.places, **above.places}), inherited)
 
 
+class Edit(NamedTuple):
+    """A value for a key, over what a recipe has; a swap replaces the whole table of a slot."""
+
+    key: Key
+    value: Any
+    place: Place
+    swap: bool = False
+
+
 def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> Layers:
     """`path.to.key=value` after the recipe: values as in TOML, bare words as strings.
 
@@ -237,10 +257,15 @@ def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> 
     Raises:
         RecipeError: A setting has no `=` or no key.
     """
-    parsed = [_parse(text, "--swap" if swap else "command line") for text in settings]
-    parsed.sort(key=lambda pair: pair[0][-1] != "use" and not isinstance(pair[1], dict))  # `use` first: it clears
-    tree, places, inherited = layers
-    for key, given in parsed:
+    where = "--swap" if swap else "command line"
+    place = Place(where, None, Path.cwd())
+    return edited(layers, [Edit(*_parse(text, where), place, swap) for text in settings])
+
+
+def edited(layers: Layers, edits: Iterable[Edit]) -> Layers:
+    """A recipe's tables with values changed; `use` first, since it clears. What is given stays as it was."""
+    tree, places, inherited = dict(layers.tree), Places(layers.places), set(layers.inherited)
+    for key, given, place, swap in sorted(edits, key=lambda e: e.key[-1] != "use" and not isinstance(e.value, dict)):
         value = {"use": given} if swap and not isinstance(given, dict) else given
         above: Any = value
         for name in reversed(key):
@@ -251,7 +276,7 @@ def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> 
         if not out:
             tree = merge(tree, above, places, inherited)
         for written in (key, *_keys(value, key)) if isinstance(value, dict) else (key,):
-            places[written] = Place("--swap" if swap else "command line", None, Path.cwd())
+            places[written] = place
     return Layers(tree, places, inherited)
 
 
@@ -272,11 +297,15 @@ def _parse(text: str, where: str) -> tuple[Key, Any]:
     key = tuple(part.strip() for part in name.split("."))
     if not equals or not all(key):
         raise RecipeError(f"{where} {text!r}", "expected key=value", "for instance train.steps=1000")
+    return hoisted(key), value_of(value)
+
+
+def value_of(text: str) -> Any:
+    """A value as in TOML, a bare word as a string."""
     try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+        return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
-        parsed = value.strip()
-    return _hoisted(key), parsed
+        return text.strip()
 
 
 def _shown(path: Path) -> str:

@@ -7,15 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 
-def table(rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A header and rows, on stdout."""
-    if not sys.stdout.isatty():
+def table(rows: Sequence[Sequence[str]], title: str = "", file: TextIO | None = None) -> None:
+    """A header and rows, on stdout or another file."""
+    to = file or sys.stdout
+    if not to.isatty():
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=to)
         return
     from rich.console import Console
     from rich.table import Table
@@ -26,7 +27,7 @@ def table(rows: Sequence[Sequence[str]], title: str = "") -> None:
         drawn.add_column(name, justify="left" if i == 0 else "default", overflow="fold")
     for row in rows[1:]:
         drawn.add_row(*(Text(cell) for cell in row))
-    Console().print(drawn)
+    Console(file=to).print(drawn)
 
 
 def as_json(value: Any) -> None:
