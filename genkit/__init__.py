@@ -14,7 +14,7 @@ _HOMES = {
     "components": "registry", "ComponentInfo": "registry", "load_recipe": "recipe", "recipe_of": "recipe",
     "Recipe": "recipe", "State": "state", "train": "training", "sample": "sampling", "picture": "pictures",
     "run": "experiment", "load": "models", "RunResult": "experiment", "evaluate": "experiment",
-    "ablate": "study",
+    "ablate": "studies",
 }  # fmt: skip
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above
 

@@ -308,11 +308,19 @@ class Tracker(Protocol):
 
 
 class Launcher(Protocol):
-    """Runs trials of a study elsewhere."""
+    """Runs the trials of a study elsewhere, at most `slots` at a time.
 
-    def submit(self, trial: Any) -> Any: ...
-    def poll(self, handle: Any) -> str: ...
-    def cancel(self, handle: Any) -> None: ...
+    A job is `genkit` with the words `job.argv`; its output belongs into the file `job.log`.
+    """
+
+    slots: int
+
+    def submit(self, job: Any) -> Any: ...
+    def poll(self, handle: Any) -> int | None:
+        """The exit code; None while the job waits or runs."""
+
+    def cancel(self, handle: Any) -> None:
+        """SIGTERM: the trial saves and leaves."""
 
 
 @attrs.frozen

@@ -22,9 +22,10 @@ import pytest
 import typer
 
 import genkit
-from genkit import cli, errors, hookspecs, plugins
+from genkit import cli, errors, hookspecs, plugins, studies
 from genkit.kinds import KINDS
 from genkit.recipe import load_recipe
+from genkit.studies import designs
 from genkit.testing import laws, present, provide
 
 ROOT = Path(__file__).parent.parent
@@ -99,7 +100,9 @@ def test_the_python_of_a_page_runs(page, at_hand):
 def test_every_toml_of_a_page_is_a_recipe_that_resolves(page, at_hand):
     shown = at_hand(page)
     for name in shown:
-        if name.endswith(".toml") and not name.endswith("pyproject.toml"):
+        if name.startswith("studies/"):
+            designs.arms(studies.ask(name))
+        elif name.endswith(".toml") and not name.endswith("pyproject.toml"):
             load_recipe(name)
     for i, block in enumerate(b for b in blocks(page, "toml") if not b.file):
         part = Path(f"part-{i}.toml")
@@ -178,11 +181,12 @@ def test_every_command_in_running_text_is_known(page, at_hand):
 
 
 def check(given):
-    recipe, swaps = given["recipe"], given["swap"] or []
-    if recipe is None and not (swaps or given["overrides"]):
-        return
-    for some in [[swap] for swap in swaps] or [[]]:
-        load_recipe(recipe or "ict_digits", given["overrides"] or [], some)
+    recipe, overrides, swaps = given["recipe"], given["overrides"] or [], given.get("swap") or []
+    if "design" in given and (swaps or given["start"] or recipe):
+        told = {"origin": given["start"], "to": given["to"], "design": given["design"]}
+        designs.arms(studies.ask(recipe or (None if given["start"] else "ict_digits"), swaps, overrides, **told))
+    elif recipe:
+        load_recipe(recipe, overrides, swaps)
 
 
 @each_page

@@ -43,6 +43,9 @@ def test_a_plugin_installed_from_its_wheel_is_found_checked_and_used(tmp_path):
 
 def test_the_core_wheel_carries_its_recipes_and_its_types(tmp_path):
     names = set(zipfile.ZipFile(build(HERE.parent, tmp_path)).namelist())
-    recipes = {f"genkit/recipes/{path.name}" for path in (HERE.parent / "recipes").glob("*.toml")}
+    source = HERE.parent / "recipes"
+    recipes = {f"genkit/recipes/{path.relative_to(source)}" for path in source.rglob("*.toml")}
     assert recipes
-    assert recipes | {"genkit/py.typed", "genkit/cli/run.py", "genkit/testing/laws.py"} <= names
+    assert (
+        recipes | {"genkit/py.typed", "genkit/cli/run.py", "genkit/studies/pool.py", "genkit/testing/laws.py"} <= names
+    )

@@ -2,50 +2,148 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genkit.cli import show
 from genkit.cli.run import Device, Json
 
+if TYPE_CHECKING:
+    from genkit.studies.designs import Question
+    from genkit.study import Study, Trial
+
+ASK_ABOVE = 600  # seconds
+
 
 def ablate(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe; the newest run's if not given.")] = None,
+    recipe: Annotated[str | None, typer.Argument(help="A recipe or a study file; else the newest run's.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
-    swap: Annotated[list[str] | None, typer.Option(help="slot=component; an arm for each.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all arms and stop.")] = False,
+    swap: Annotated[list[str] | None, typer.Option(help="slot=component[,component] or key=value[,value].")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="The recipe to start from ...")] = None,
+    to: Annotated[str | None, typer.Option(help="... and that to arrive at: what differs is asked about.")] = None,
+    design: Annotated[str, typer.Option(help="one-at-a-time, leave-one-out, add-on or grid.")] = "",
+    seeds: Annotated[str, typer.Option(help="How many (3), or which (0,1,7); else the recipe's own.")] = "",
+    metric: Annotated[str, typer.Option(help="The figure that it is about, such as fd.fd@1.")] = "",
+    jobs: Annotated[int | None, typer.Option(help="Trials at a time.", show_default=False)] = None,
+    per_device: Annotated[int, typer.Option(help="Trials at a time on each GPU.")] = 1,
+    only: Annotated[str, typer.Option(help="failed: run those alone that crashed before.")] = "",
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that crashes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try two steps of each arm, show the plan, stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long plan.")] = False,
+    launcher: Annotated[str, typer.Option(help="Where trials run; else in processes here.")] = "",
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Run a recipe again with components swapped, and compare. One seed: a difference may be chance."""
-    from genkit import study
+    """Run a recipe and what differs from it, compare; the same command runs only what is missing."""
+    from genkit import studies, study
+    from genkit.errors import RecipeError
+    from genkit.studies import planning, running
 
-    given, swaps = list(overrides or []), swap or []
+    if only not in ("", "failed"):
+        raise RecipeError("--only", f"{only!r}", "only failed is known")
+    given = list(overrides or [])
     if recipe and "=" in recipe:
         given, recipe = [recipe, *given], None
-    if recipe is None:
-        chosen, said = study.default_recipe()
+    if recipe is None and not start:
+        chosen, said = studies.default_recipe()
+        recipe = str(chosen)
         show.say(f"note: taking {said}")
-    else:
-        chosen = recipe
-    planned = study.arms(chosen, swaps, given)
-    for arm in planned:
-        for notice in arm.recipe.notices:
-            show.say(f"note: {arm.label}: {notice}")
-    if dry_run:
-        show.table([["arm", "recipe"], *([arm.label, arm.recipe.name] for arm in planned)])
-        return
-    with show.progress() as watch:
+    asked = studies.ask(recipe, swap or [], given, origin=start, to=to, design=design, metric=metric)
+    asked = _with_seeds(asked, seeds)
+    with studies.launched(device, jobs, per_device, launcher) as (where, told):
+        planned = planning.plan(asked, told)
+        seconds = planning.try_out(planned, where, told, studies.untried(planned, only))
+        wanted = running.missing(planned, only)
+        if dry_run and json:
+            show.as_json({**study.as_plain(planned), "seconds": seconds, "to_run": len(wanted)})
+        else:
+            whole = _plan(planned, wanted, seconds, where.slots, to_stdout=dry_run)
+        if dry_run or not (yes or _agreed(whole)):
+            return
+        done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=_lines(planned))
+    _present(done, json)
 
-        def each(name: str) -> object:
-            show.say(f"arm {name}")
-            return watch
 
-        outcomes = study.ablate(chosen, swaps, given, device=device, watch=each)  # type: ignore[arg-type]
-    show.as_json(study.as_plain(outcomes)) if json else show.table(study.table(outcomes))
-    for outcome in outcomes:
-        if outcome.cause:
-            show.say(f"{outcome.arm}: {outcome.state}: {outcome.cause}")
-    if any(outcome.state == "crashed" for outcome in outcomes):
+def _with_seeds(asked: Question, text: str) -> Question:
+    """The question with `--seeds 3`, from the recipe's own on, or `--seeds 0,1,7`."""
+    import attrs
+
+    from genkit.errors import RecipeError
+
+    if not text:
+        return asked
+    try:
+        numbers = [int(part) for part in text.split(",")]
+        if min(numbers) < 0 or (len(numbers) == 1 and numbers[0] < 1):
+            raise ValueError
+    except ValueError:
+        raise RecipeError("--seeds", f"{text!r} says not which", "give how many, 3, or which, 0,1,7") from None
+    first = asked.base.tree.get("train", {}).get("seed", 0)
+    return attrs.evolve(asked, seeds=tuple(numbers if "," in text else range(first, first + numbers[0])))
+
+
+def _plan(planned: Study, wanted: list[int], seconds: dict[str, float], slots: int, to_stdout: bool) -> float:
+    """Show what will be done; the seconds that it will take."""
+    from genkit import study
+
+    rows = [["arm", "changes", "trials", "about"]]
+    whole = 0.0
+    for arm in planned.arms:
+        trials = planned.of(arm)
+        known = [t.seconds for t in trials if t.state == "done"]
+        each = seconds.get(arm.label) or (sum(known) / len(known) if known else 0.0)
+        todo = sum(planned.trials[i].arm == arm.label for i in wanted)
+        whole += each * todo
+        changes = "; ".join(arm.changes) or "-"
+        rows.append([arm.label, changes, study.states(trials), f"{todo} x {show.clock(each)}" if todo else "-"])
+    counted = f"{len(planned.arms)} arms, seeds {', '.join(map(str, planned.seeds))}: {len(planned.trials)} trials"
+    hours = f"about {whole / 3600:.2g} device hours, {show.clock(whole / slots)} with {slots} at a time"
+    show.table(rows, file=sys.stdout if to_stdout else sys.stderr)
+    show.say(f"{counted}, {len(wanted)} to run" + (f"; {hours}" if wanted else ""))
+    show.say(f"study {planned.folder}")
+    return whole / slots
+
+
+def _agreed(seconds: float) -> bool:
+    if seconds <= ASK_ABOVE or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    return typer.confirm(f"This takes about {show.clock(seconds)}. Go on?", err=True)
+
+
+def _lines(planned: Study) -> Callable[[Study], None]:
+    """A watcher that says a line whenever a trial begins or ends."""
+    known = list(planned.trials)
+
+    def watch(now: Study) -> None:
+        for i, trial in enumerate(now.trials):
+            if trial.state != known[i].state:
+                show.say(_line(trial, now.metric))
+                known[i] = trial
+
+    return watch
+
+
+def _line(trial: Trial, metric: str) -> str:
+    shown = {n: v for n, v in trial.figures.items() if (n == metric if metric else "floor" not in n)}
+    figures = "".join(f"  {name} {value:.3g}" for name, value in shown.items())
+    took = f"  {show.clock(trial.seconds)}" if trial.state == "done" else ""
+    return f"{trial.arm}, seed {trial.seed}: {trial.state}{figures}{took}{': ' * bool(trial.reason)}{trial.reason}"
+
+
+def _present(done: Study, json: bool) -> None:
+    """The table, where the runs are, and the exit code."""
+    from genkit import study
+
+    show.as_json(study.as_plain(done)) if json else show.table(study.table(done))
+    if not json:
+        for trial in done.trials:
+            print(f"{trial.folder}  {trial.arm}, seed {trial.seed}{': ' * bool(trial.reason)}{trial.reason}")
+        print(f"study {done.folder}")
+    states = {trial.state for trial in done.trials}
+    if states & {"crashed", "out-of-memory"}:
         raise typer.Exit(5)
+    if states - {"done", "diverged"}:
+        raise typer.Exit(75)

@@ -27,6 +27,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; the old folder is renamed.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat in a folder of its own.")] = False,
     gpus: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of this machine.")] = 1,
+    trial: Annotated[bool, typer.Option("--trial", help="The run is part of a study.", hidden=True)] = False,
     json: Json = False,
 ) -> None:
     """Train a recipe, evaluate it and write its report; or go on where it stopped."""
@@ -46,7 +47,7 @@ def run(
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return
     with show.progress() as watch:
-        result = experiment.run(checked, out, device=device, fresh=fresh, again=again, watch=watch)
+        result = experiment.run(checked, out, device=device, fresh=fresh, again=again, trial=trial, watch=watch)
     if distributed.rank() == 0:
         present(result, json)
 

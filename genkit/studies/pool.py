@@ -1,0 +1,164 @@
+"""The core's own launcher: a slot for each device, or several, and in each one job at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from genkit.errors import HardwareError, RecipeError
+from genkit.studies.slot import CRASHED
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """`genkit` with some words, or another function, in a process of its own.
+
+    Attributes:
+        log: Where its output goes.
+        argv: The words after `genkit`; a launcher may as well run `python -m genkit *argv`.
+    """
+
+    log: Path
+    argv: tuple[str, ...] = ()
+    call: str = "genkit.cli:main"
+    arguments: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class Slot:
+    """A process that runs one job at a time; `pid` is that of the job, and `code` how it ended."""
+
+    process: subprocess.Popen[bytes]
+    pid: int = 0
+    code: int | None = None
+    unwanted: bool = False
+    rest: bytes = b""
+
+    def send(self, job: Job) -> None:
+        assert self.process.stdin is not None
+        self.pid, self.code, self.unwanted = 0, None, False
+        arguments = {"argv": list(job.argv)} if job.argv else dict(job.arguments)
+        line = json.dumps({"call": job.call, "with": arguments, "log": str(job.log)})
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def listen(self) -> None:
+        """Take in what the slot has told; one that died is a job that crashed."""
+        assert self.process.stdout is not None
+        while self.code is None and select.select([self.process.stdout], [], [], 0)[0]:
+            more = os.read(self.process.stdout.fileno(), 65536)
+            *lines, self.rest = (self.rest + more).split(b"\n")
+            for told in map(json.loads, lines):
+                self.pid, self.code = told.get("pid", self.pid), told.get("code")
+            if not more:
+                self.code = CRASHED
+        if self.unwanted and self.pid and self.code is None:
+            self.unwanted = False
+            os.kill(self.pid, signal.SIGTERM)
+
+    def end(self) -> None:
+        """Close it; a job that still runs is told to save and leave, and waited for."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@attrs.define(eq=False)
+class LocalPool:
+    """Slots on this machine; the handle of a job is the slot that runs it.
+
+    Attributes:
+        places: The environment of each slot, beside this process's.
+    """
+
+    places: Sequence[Mapping[str, str]]
+    free: list[Slot] = attrs.field(factory=list)
+    taken: list[Slot] = attrs.field(factory=list)
+
+    @property
+    def slots(self) -> int:
+        return len(self.places)
+
+    def start(self) -> None:
+        """Start the slots' processes, so that they import while one plans."""
+        for place in self.places[len(self.free) + len(self.taken) :]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from genkit.studies.slot import serve; serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **place},
+                start_new_session=True,  # Ctrl-C is for the study, which tells its jobs
+            )
+            self.free.append(Slot(process))
+
+    def submit(self, job: Job) -> Slot:
+        self.start()
+        slot = self.free.pop(0)
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        slot.send(job)
+        self.taken.append(slot)
+        return slot
+
+    def poll(self, slot: Slot) -> int | None:
+        slot.listen()
+        if slot.code is not None:
+            self.taken.remove(slot)
+            if slot.process.poll() is None and slot.code != CRASHED:
+                self.free.append(slot)
+            else:
+                slot.end()  # another is started in its place
+        return slot.code
+
+    def cancel(self, slot: Slot) -> None:
+        """Tell a job to save and leave, as soon as it runs."""
+        slot.unwanted = True
+        slot.listen()
+
+    def close(self) -> None:
+        """End all slots."""
+        for slot in (*self.free, *self.taken):
+            slot.end()
+        self.free, self.taken = [], []
+
+
+def places(device: str | None, jobs: int | None, per_device: int) -> tuple[str, list[dict[str, str]]]:
+    """The device that jobs are told, and the environment of each slot.
+
+    Args:
+        jobs: How many at a time; by default one on a CPU, and on cards as many as there are places.
+        per_device: How many on a card at a time.
+
+    Raises:
+        GenkitError: A number makes no sense, or the device is not here.
+    """
+    from genkit.models import pick_device
+
+    for name, number in (("--jobs", jobs), ("--per-device", per_device)):
+        if number is not None and number < 1:
+            raise RecipeError(name, f"{number} trials at a time", "give a number from 1")
+    chosen = pick_device(device)
+    if not chosen.startswith("cuda"):
+        if per_device > 1:
+            raise HardwareError("--per-device", f"{chosen} is one device", "give --jobs")
+        share = max(1, len(os.sched_getaffinity(0)) // (jobs or 1))
+        threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))} if (jobs or 1) > 1 else {}
+        return chosen, [threads] * (jobs or 1)
+    import torch
+
+    known = os.environ.get("CUDA_VISIBLE_DEVICES")
+    cards = [c.strip() for c in known.split(",")] if known else [str(i) for i in range(torch.cuda.device_count())]
+    cards = [cards[int(chosen.partition(":")[2])]] if ":" in chosen else cards
+    spread = [{"CUDA_VISIBLE_DEVICES": card} for _ in range(per_device) for card in cards]
+    return "cuda", spread[:jobs]
