@@ -94,7 +94,7 @@ def genkit_recipes() -> str:  # type: ignore[empty-body]
     """The package whose *.toml files are recipes."""
 @hookspec
 def genkit_commands() -> Offer:  # type: ignore[empty-body]
-    """Commands `genkit NAME …`: functions with typer's annotations, or typer apps."""
+    """Commands `genkit NAME …`: functions with typer's annotations, or typer apps; "data pack" joins group `data`."""
 @hookspec
 def genkit_weights() -> Offer:  # type: ignore[empty-body]
     """Public files that components need: lazies to `genkit.files.PublicFile` constants, for `genkit weights`."""

@@ -45,7 +45,19 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
     "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp", "constant")},
-    "genkit-lab-images": {"dataset": ("digits", "image-folder", "hdf5", "delta", "gaussian", "ring")},
+    "genkit-lab-images": {
+        "dataset": (
+            "digits",
+            "image-folder",
+            "hdf5",
+            "cifar10",
+            "fashion-mnist",
+            "imagenet64",
+            "delta",
+            "gaussian",
+            "ring",
+        )
+    },
     "genkit-lab-metrics": {
         "features": ("pixels",),
         "metric": ("fd", "precision-recall"),

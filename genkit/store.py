@@ -19,6 +19,7 @@ import numpy as np
 
 from genkit.errors import DataError
 
+_BLOCK_BYTES = 2**26
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: those that load no shared object
 
 
@@ -101,19 +102,80 @@ def read(found: h5py.Dataset, index: Any = ()) -> np.ndarray[Any, Any]:
         ) from error
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], attributes: Mapping[str, Any]) -> None:
-    """Write a file whole: beside its place, synced, then renamed; every array carries checksums."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def writing(path: Path) -> Iterator[h5py.File]:
+    """A file to be filled: beside its place, synced, and renamed if all went well; else nothing is left.
+
+    Raises:
+        DataError: The place cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with h5py.File(partial, "w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(partial, "w") as file:
+            yield file
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.rename(path)
+    except OSError as error:
+        raise DataError(path, f"cannot be written ({_reason(error)})", "make room, or choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], attributes: Mapping[str, Any]) -> None:
+    """Write arrays that are at hand, whole; each carries checksums."""
+    with writing(path) as file:
         for key, values in arrays.items():
             chunked = values.shape[:1] > (0,)
             compact = {"compression": "gzip", "shuffle": True, "fletcher32": True} if chunked else {}
             file.create_dataset(key, data=values, track_times=False, **compact)
         file.attrs.update(attributes)
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.rename(path)
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a file says it has: shape and type of every array, and the file's attributes.
+
+    Raises:
+        DataError: It is damaged, or no HDF5 file.
+    """
+    with opened(path) as file:
+        try:
+            arrays = [name for name in _names(file) if file.get(name, getclass=True) is h5py.Dataset]
+            told = {name: _plain(value) for name, value in file.attrs.items()}
+            return {**{name: f"{file[name].dtype} {file[name].shape}" for name in arrays}, **told}
+        except (OSError, RuntimeError, KeyError) as error:
+            raise DataError(path, f"is damaged ({_reason(error)})", "copy or download it again") from error
+
+
+def verify(path: Path) -> dict[str, str]:
+    """Read every array of a file, checksums included; gives the identity of each array's content.
+
+    Raises:
+        DataError: One is damaged, incomplete, or would read from elsewhere.
+    """
+    found = {}
+    with opened(path) as file:
+        for name in [n for n in described(path) if n in file]:
+            whole = array(file, name)
+            digest = hashlib.sha256(f"{whole.dtype.str}{whole.shape}".encode())
+            step = max(1, _BLOCK_BYTES // max(1, whole[:1].nbytes)) if whole.shape else 1
+            for i in range(0, len(whole) if whole.shape else 1, step):
+                digest.update(np.ascontiguousarray(read(whole, slice(i, i + step) if whole.shape else ())).data)
+            found[name] = digest.hexdigest()[:16]
+    return found
+
+
+def _names(file: h5py.File) -> list[str]:
+    """Of everything in the file, below its groups; links out of the file are not followed."""
+    names: list[str] = []
+    file.visit(names.append)
+    return names
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as JSON has it."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def content(*parts: np.ndarray[Any, Any] | None) -> str:

@@ -6,7 +6,7 @@ import genkit
 from genkit import registry
 from genkit.testing import laws
 
-NEEDED = {"image-folder": None, "hdf5": None}  # these need a path: plugins/images tests them
+NEEDED = {"image-folder", "hdf5", "cifar10", "fashion-mnist", "imagenet64"}  # need files: plugins/images tests them
 SMALL = {"model_channels": 16, "num_blocks": 1, "attn_resolutions": (4,), "channels_per_head": 8}
 SETTINGS = {"ncsnpp": SMALL, "ddpmpp": SMALL, "adm": SMALL}  # their own are for graphics cards
 

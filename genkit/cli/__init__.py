@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import signal
@@ -106,7 +107,7 @@ def _plugin_commands() -> dict[str, tuple[str, str]]:
 
 
 def _help() -> str:
-    commands = {name: text for name, (_, text) in {**COMMANDS, **_plugin_commands()}.items()}
+    commands = {name: text for name, (_, text) in {**COMMANDS, **_plugin_commands()}.items() if " " not in name}
     width = max(map(len, [*commands, *OPTIONS])) + 2
     lines = ["Usage: genkit COMMAND [ARGS]...", "", "Train few-step generative models from small recipes.", ""]
     lines += ["Commands:", *(f"  {name:<{width}}{text}" for name, text in commands.items()), ""]
@@ -141,6 +142,8 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
     )
     whole.callback()(lambda: None)
     for name, (target, text) in commands.items():
+        if " " in name:  # of a group, which takes it itself
+            continue
         module, _, attribute = target.partition(":")
         try:
             found = getattr(importlib.import_module(module), attribute)
@@ -149,7 +152,27 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
                 continue
             raise PluginError(f"genkit {name}", f"cannot import {target}: {error}", "repair its plugin") from error
         if isinstance(found, typer.Typer):
+            _extend(found, name)
             whole.add_typer(found, name=name, help=text)
         else:
             whole.command(name)(found)  # its docstring says more than the line
     return whole
+
+
+def _extend(group: Any, name: str) -> None:
+    """Add to a group what plugins have for it: their commands of two words, such as `data pack`."""
+    there = {command.name for command in group.registered_commands}
+    for full, (target, _) in _plugin_commands().items():
+        first, _, word = full.partition(" ")
+        if first == name and word and word not in there:
+            module, _, attribute = target.partition(":")
+            try:
+                group.command(word)(getattr(importlib.import_module(module), attribute))
+            except (Exception, SystemExit) as error:  # the group's other commands work without it
+                cause = PluginError(f"genkit {full}", f"cannot import {target}: {error}", "repair its plugin")
+                anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+                group.command(word, context_settings=anything)(functools.partial(_fail, cause))
+
+
+def _fail(error: PluginError) -> None:
+    raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,13 +20,19 @@ def _data() -> None:
 
 @app.command()
 def info(
-    dataset: Annotated[str, typer.Argument(help="A data set, such as digits.")],
+    dataset: Annotated[str, typer.Argument(help="A data set, such as digits, or an HDF5 file.")],
     settings: Annotated[list[str] | None, typer.Argument(help="key=value ...", show_default=False)] = None,
     json: Json = False,
 ) -> None:
-    """Size, shape, range and identity of a data set."""
+    """Size, shape, range and identity of a data set; or what a file has, and how it was made."""
     import attrs
 
+    if Path(dataset).is_file():
+        from genkit import store
+
+        found = store.described(Path(dataset))
+        show.as_json(found) if json else show.table([["", dataset], *([k, _short(v)] for k, v in found.items())])
+        return
     from genkit import registry, tables
     from genkit.kinds import Setup
 
@@ -42,6 +49,20 @@ def info(
         "identity": data.identity,
     }
     show.as_json(found) if json else show.table([["", dataset], *([k, str(v)] for k, v in found.items())])
+
+
+@app.command()
+def verify(file: Annotated[Path, typer.Argument(help="An HDF5 file.")]) -> None:
+    """Read a file to its last byte, checksums included."""
+    from genkit import store
+
+    for name, identity in store.verify(file).items():
+        print(f"{name}: {identity}")
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _indices(count: int) -> object:

@@ -14,10 +14,7 @@ from PIL import Image, ImageOps
 
 from genkit.errors import DataError
 from genkit_images.arrays import Array
-
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
-GREY = {"1", "L", "LA", "La"}
-EIGHT_BIT = GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+from genkit_images.crops import EIGHT_BIT, FORMATS, GREY, edm, rgb
 
 
 class Picture(NamedTuple):
@@ -75,7 +72,7 @@ def _decode(picture: Picture, size: int | None, grey: bool) -> tuple[Array, bool
         with Image.open(source, formats=FORMATS) as image:
             mode = image.mode
             image.load()
-            upright = _flat(ImageOps.exif_transpose(image)) if mode in EIGHT_BIT else None
+            upright = rgb(ImageOps.exif_transpose(image)) if mode in EIGHT_BIT else None
     except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, ...
         raise DataError(
             picture.name, f"is no readable picture ({type(error).__name__}: {error})", "replace or remove it"
@@ -83,24 +80,9 @@ def _decode(picture: Picture, size: int | None, grey: bool) -> tuple[Array, bool
     if upright is None:
         raise DataError(picture.name, f"has pixels of mode {mode}, not of 8 bits", "convert it to 8 bits")
     if size is not None:
-        upright = _square(upright, size)
+        upright = edm(upright, size)
     pixels = np.asarray(upright.convert("L") if grey else upright)
     return pixels.reshape(*pixels.shape[:2], -1), mode in GREY
-
-
-def _flat(image: Image.Image) -> Image.Image:
-    """RGB; what shines through is black, since the colour of a transparent pixel means nothing."""
-    if image.has_transparency_data:
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    centre = image.crop((left, top, left + side, top + side))
-    return centre if side == size else centre.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def _size(pixels: Array) -> str:

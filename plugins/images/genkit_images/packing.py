@@ -1,0 +1,128 @@
+"""Packing pictures into one HDF5 file, in parallel and without holding them all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import PIL
+
+from genkit import store
+from genkit.errors import DataError, RecipeError
+from genkit_images.arrays import Array
+from genkit_images.batches import batch, rows_of
+from genkit_images.crops import CROPS, tried
+from genkit_images.folder import classes_of, pictures_below
+
+BLOCK = 4096  # pictures in flight
+BATCH = re.compile(r"train_data_batch_(\d+)(\.npz)?$")
+HELD_OUT = re.compile(r"val_data(\.npz)?$")
+
+
+def pack(source: Path, target: Path, size: int, crop: str, workers: int = 1) -> int:
+    """Write `train/images`, `train/labels` and attributes that say how; gives the number of images.
+
+    `source` is a folder of classes, each a folder of pictures, or one with the batches of the downsampled ImageNet
+    (`train_data_batch_1`, ..., `val_data`, as pickles or .npz), whose images are taken as they are.
+
+    Raises:
+        RecipeError: No such crop.
+        DataError: A picture cannot be read, the batches are of another size, or the target is there already.
+    """
+    if crop not in CROPS:
+        raise RecipeError("--crop", f"there is no {crop!r}", f"there are {', '.join(CROPS)}")
+    if target.exists():
+        raise DataError(target, "is there already", "remove it, or choose another name")
+    if not source.is_dir():
+        raise DataError(source, "no such folder", "name a folder of classes, or of batches")
+    numbered = {int(found[1]): path for path in source.iterdir() if (found := BATCH.match(path.name))}
+    batches = [numbered[i] for i in sorted(numbered)]
+    with store.writing(target) as file:
+        told = {"size": size, "source": source.name}
+        if batches:
+            count = _batches(file, source, batches, size)
+            told |= {"crop": "none", "filter": "that of the archive", "label_order": "that of the archive, from 0"}
+        else:
+            count, classes = _pictures(file, source, size, crop, workers)
+            told |= {"crop": crop, "filter": CROPS[crop][1], "classes": classes, "pillow": PIL.__version__}
+        file.attrs.update(told)
+    return count
+
+
+def _pictures(file: h5py.File, source: Path, size: int, crop: str, workers: int) -> tuple[int, list[str]]:
+    names = pictures_below(source)
+    labels, _ = classes_of(source, names)
+    images = _images(file, "train", size, len(names))
+    with _mapping(workers) as mapped:
+        for first in range(0, len(names), BLOCK):
+            jobs = [(str(source / name), crop, size) for name in names[first : first + BLOCK]]
+            for i, found in enumerate(mapped(jobs), first):
+                if isinstance(found, tuple):
+                    raise DataError(*found)
+                images[i] = found
+    file.create_dataset("train/labels", data=labels, fletcher32=True, chunks=True)
+    return len(names), sorted({name.partition("/")[0] for name in names})
+
+
+def _images(file: h5py.File, group: str, size: int, count: int) -> h5py.Dataset:
+    """A chunk for each image, since training reads them in any order; checksums, no compression."""
+    shape = (3, size, size)
+    return file.create_dataset(
+        f"{group}/images", (count, *shape), np.uint8, chunks=(1, *shape), maxshape=(None, *shape), fletcher32=True
+    )
+
+
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable[[list[tuple[str, str, int]]], Iterable[Any]]]:
+    """`tried` over jobs, in order: here, or in processes."""
+    if workers == 1:
+        yield lambda jobs: map(tried, jobs)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield lambda jobs: pool.map(tried, jobs, chunksize=32)
+        except BrokenProcessPool as error:
+            raise DataError("genkit data pack", "a process was ended from outside", "use fewer --workers") from error
+
+
+def _batches(file: h5py.File, source: Path, paths: list[Path], size: int) -> int:
+    held_out = sorted(p for p in source.iterdir() if HELD_OUT.match(p.name))
+    counts = [_append(file, group, some, size) for group, some in (("train", paths), ("held_out", held_out)) if some]
+    return counts[0]
+
+
+def _append(file: h5py.File, group: str, paths: list[Path], size: int) -> int:
+    """Batches one after the other; labels, which are 1, 2, ... there, from 0."""
+    numbers: list[Array] = []
+    images = _images(file, group, size, 0)
+    for path in paths:
+        found, labels = _batch(path)
+        if found.shape[1:] != (3, size, size):
+            raise DataError(path, f"has images of {found.shape[2]}x{found.shape[3]}", f"use --size {found.shape[2]}")
+        images.resize(len(images) + len(found), axis=0)
+        images[-len(found) :] = found
+        numbers.append(labels - 1)
+    whole = np.concatenate(numbers)
+    if whole.size == 0 or whole.min() < 0:
+        raise DataError(paths[0], "has no labels from 1 on", "use the published batches")
+    file.create_dataset(f"{group}/labels", data=whole, fletcher32=True, chunks=True)
+    return len(whole)
+
+
+def _batch(path: Path) -> tuple[Array, Array]:
+    if path.suffix != ".npz":
+        with path.open("rb") as stream:
+            return batch(stream, path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return rows_of(arrays["data"], arrays["labels"], path)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(path, f"is no readable batch ({error})", "copy or download it again") from error
