@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from genkit import build, component, weights
 from genkit.denoiser import Denoiser
-from genkit.errors import DataError, RecipeError
-from genkit.kinds import Context, Source, setting, source
+from genkit.errors import RecipeError
+from genkit.kinds import Context, Source, Spec, setting, source
 from genkit_diffusion.parameterization import EdmScalings
 from genkit_diffusion.solvers import euler_step, heun_step
 
@@ -25,8 +25,8 @@ SOLVERS = {"heun": heun_step, "euler": euler_step}
 class Ode:
     """A solver's step of a trained diffusion model from t to r: consistency distillation.
 
-    The model is frozen and no part of what is trained or saved. A weights file must fit the student's network,
-    and is taken with EDM's scalings.
+    The model is frozen and no part of what is trained or saved. A weights file has EDM's scalings, and the network
+    that it describes, as those of `genkit weights convert` do, else the student's.
 
     Source: Song et al. 2023 (arXiv 2303.01469), algorithm 2; guidance: Ho & Salimans 2022 (arXiv 2207.12598).
     """
@@ -46,8 +46,8 @@ class Ode:
         """
         if not self.model.origin:
             raise RecipeError("path.model", "names no diffusion model", 'set path.model.from, such as "recipe:NAME"')
-        weights = Path(self.model.origin).suffix == ".safetensors"
-        model = _from_file(self.model.origin, context) if weights else context.load(self.model)
+        path = Path(self.model.origin)
+        model = _from_file(path, context) if path.suffix == ".safetensors" else context.load(self.model)
         _require_diffusion(self.model.origin, model)
         _require_fit(self.model.origin, model, context)
         call = model
@@ -84,20 +84,20 @@ def guided(denoiser: Callable[..., Tensor], scale: float, null: int) -> Callable
     return call
 
 
-def _from_file(path: str, context: Context) -> Denoiser:
-    """The student's network with the weights of a file, frozen."""
-    if context.student is None:
-        raise RecipeError("path.model.from", f"{path}: a weights file needs the student's network", "name a run")
-    network = copy.deepcopy(context.student.network)
-    try:
-        network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise DataError(path, f"cannot be read: {error}", "check path.model.from") from error
-    except RuntimeError as error:
-        what = str(error).splitlines()[1].strip()
-        raise DataError(path, f"does not fit the student's network: {what}", "give both one network") from error
-    scalings = EdmScalings(sigma_data=context.spec.sigma_data)
-    return Denoiser(network, scalings, context.spec).to(context.device).eval().requires_grad_(False)
+def _from_file(path: Path, context: Context) -> Denoiser:
+    """The network that a weights file describes, else the student's, with the file's weights; frozen."""
+    told, state, spec = weights.info(path), weights.load(path), context.spec
+    if "network" in told:
+        spec, table = Spec(**json.loads(told["spec"])), json.loads(told["network"])
+        network = build(component("network", table.pop("use"), **table), attrs.evolve(context, spec=spec))
+    elif context.student is not None:
+        network = copy.deepcopy(context.student.network)
+    else:
+        raise RecipeError("path.model.from", f"{path} says nothing of its network", "name a run")
+    weights.fit(network, state, path)
+    network.load_state_dict(state)
+    model = Denoiser(network, EdmScalings(sigma_data=spec.sigma_data), spec)
+    return model.to(context.device).eval().requires_grad_(False)
 
 
 def _require_diffusion(origin: str, model: Denoiser) -> None:

@@ -1,6 +1,7 @@
 """The objective, its scalings and the ODE path against the published definitions, and what does not fit."""
 
 import copy
+import json
 import math
 from contextlib import contextmanager
 
@@ -106,9 +107,9 @@ def test_labels_are_dropped_at_the_chance_that_is_asked():
 # ---- distillation --------------------------------------------------------------------------------
 
 
-def distilled(trained, spec=SPEC, **path):
+def distilled(trained, spec=SPEC, network="mlp", **path):
     """The program of consistency distillation, with `trained` for what `path.model` names."""
-    slots = {"network": "mlp", "noise": "uniform", "loss": "l2", "weighting": "uniform", "teacher": "ema"}
+    slots = {"network": network, "noise": "uniform", "loss": "l2", "weighting": "uniform", "teacher": "ema"}
     path = {"use": "ode", "model": {"from": "there"}, **path}
     component = genkit.component(
         "objective", "consistency", curriculum={"use": "constant", "s1": 17}, path=path, **slots
@@ -234,28 +235,46 @@ def test_settings_of_the_path_are_checked(path):
         distilled(diffusion(), **path)
 
 
-def test_a_weights_file_is_a_diffusion_model_with_the_students_network(tmp_path):
-    saved = diffusion()
+def random_weights(spec=SPEC):
+    saved = diffusion(spec)
     with torch.no_grad():
         for p in saved.parameters():
             p.normal_()
-    save_file(saved.network.state_dict(), tmp_path / "edm.safetensors")
-    path = distilled(None, model={"from": str(tmp_path / "edm.safetensors")}).path
+    return saved
+
+
+def test_a_weights_file_is_a_diffusion_model_with_the_students_network(tmp_path):
+    saved, file = random_weights(), tmp_path / "edm.safetensors"
+    save_file(saved.network.state_dict(), file)
+    path = distilled(None, model={"from": str(file)}).path
     x, sigma = X0.float(), torch.tensor([0.1, 1.0, 10.0])
     assert torch.equal(path.model(x, sigma), saved(x, sigma))
     assert not any(p.requires_grad for p in path.model.parameters())
 
 
-@pytest.mark.parametrize("how", ["missing", "torn", "foreign"])
-def test_a_weights_file_that_cannot_be_used_is_one_line(tmp_path, how):
+def test_a_weights_file_that_describes_its_network_is_taken_at_its_word(tmp_path):
+    saved, file = random_weights(WIDE), tmp_path / "edm.safetensors"
+    told = {"network": json.dumps({"use": "mlp"}), "spec": json.dumps(attrs.asdict(WIDE))}
+    save_file(saved.network.state_dict(), file, told)
+    with pytest.raises(RecipeError, match="makes samples of 2x2x1, the data are 2x1x1"):
+        distilled(None, model={"from": str(file)})
+    model = distilled(None, WIDE, model={"from": str(file)}, network={"use": "mlp", "width": 32}).path.model
+    x, sigma = torch.ones(1, 2, 2, 1), torch.tensor([1.0])
+    assert torch.equal(model(x, sigma), saved(x, sigma))
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("missing", "no such weights file"), ("torn", "no readable"), ("foreign", "does not fit")]
+)
+def test_a_weights_file_that_cannot_be_used_is_one_line(tmp_path, how, told):
     file = tmp_path / "edm.safetensors"
     if how == "torn":
         file.write_bytes(b"\x10\x00")
     if how == "foreign":
         save_file({"weight": torch.zeros(2)}, file)
-    with pytest.raises(GenkitError, match="does not fit" if how == "foreign" else "cannot be read") as told:
+    with pytest.raises(GenkitError, match=told) as error:
         distilled(None, model={"from": str(file)})
-    assert "\n" not in str(told.value) and told.value.exit_code == 4
+    assert "\n" not in str(error.value) and error.value.exit_code == 4
 
 
 @pytest.mark.parametrize(("objective", "sampler"), [("diffusion", "consistency"), ("consistency", "heun")])
