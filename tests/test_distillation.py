@@ -1,0 +1,62 @@
+"""The story of a diffusion model that is trained, sampled and distilled; the recipes that tell it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import genkit
+from genkit import checkpoint, cli, models, record
+from genkit.errors import DataError, RecipeError
+from genkit.recipe import load_recipe
+
+FEW = ["metrics.pr=false", "evaluate.samples=100"]
+
+
+def call(*argv):
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(word) for word in argv])
+    return left.value.code
+
+
+def names(run):
+    newest, _ = checkpoint.latest(run.folder / "checkpoints")
+    return set(checkpoint.load(newest)[0])
+
+
+def test_a_diffusion_model_is_trained_sampled_and_distilled(tiny, capsys):
+    edm = genkit.run(load_recipe("edm_digits", [*tiny, *FEW, "evaluate.steps=[3]"]))
+    assert edm.figures["fd.fd@3"] > 0 and edm.evaluation["steps"]["3"]["nfe"] == 5
+    assert (edm.folder / "samples" / "final-steps3.png").is_file() and (edm.folder / "report.html").is_file()
+    assert (
+        call("sample", edm.folder, "--steps", "18", "--count", "4", "--out", "a.png") == 0 and Path("a.png").is_file()
+    )
+    assert call("sample", edm.folder, "--steps", "5,0.5", "--count", "4", "--out", "b.png") == 0
+    assert call("sample", edm.folder, "--steps", "0") == 2 and "make no sample" in capsys.readouterr().err
+    assert call("sample", edm.folder, "--steps", "0.5,5") == 2
+    assert call("evaluate", edm.folder, "--steps", "2", "--samples", "64") == 0
+
+    recipe = load_recipe("cd_digits", [*tiny, *FEW])
+    start = torch.cat([p.flatten() for p in genkit.load(edm.folder).parameters()])
+    cd = genkit.run(recipe)
+    assert {"fd.fd@1", "fd.fd@2"} <= cd.figures.keys()
+    moved = torch.cat([p.flatten() for p in genkit.load(cd.folder).parameters()]) - start
+    assert 0 < moved.norm() < 0.5 * start.norm()  # it started from the diffusion model's weights
+    of_program = {name.split("/")[1].split(".")[0] for name in names(cd) if name.startswith("program/")}
+    assert of_program == {"student", "owned"}  # student and averaged teacher; the diffusion model is not saved
+
+    with pytest.raises(RecipeError, match="predicts consistency, and an ODE is followed"):
+        genkit.run(load_recipe("cd_digits", [*tiny, *FEW, f"path.model.from={cd.folder.resolve()}"]))
+    other = load_recipe("cd_digits", [*tiny, *FEW, "path.solver=euler"])
+    assert genkit.run(other, "euler").id != cd.id
+
+
+def test_distillation_without_its_model_says_how_to_make_it(tiny):
+    with pytest.raises(DataError, match="recipe:edm_digits: has no finished run here; make it: genkit run edm_digits"):
+        genkit.run(load_recipe("cd_digits", tiny))
+    assert not Path("runs").exists() and not record.runs()
+
+
+def test_a_loaded_model_knows_its_objective(tiny):
+    run = genkit.run(load_recipe("edm_digits", [*tiny, "metrics.fd=false", "metrics.pr=false", "train.steps=1"]))
+    assert models.load(run.folder).objective == load_recipe("edm_digits", tiny).objective
