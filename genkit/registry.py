@@ -59,8 +59,8 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
         )
     },
     "genkit-lab-metrics": {
-        "features": ("pixels",),
-        "metric": ("fd", "precision-recall"),
+        "features": ("pixels", "inception"),
+        "metric": ("fd", "precision-recall", "density-coverage", "kid", "inception-score"),
         "protocol": ("edm-fid", "cm-cifar10", "adm-imagenet64"),
     },
     "genkit-lab-tensorboard": {"tracker": ("tensorboard",)},

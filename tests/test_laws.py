@@ -6,9 +6,12 @@ import genkit
 from genkit import registry
 from genkit.testing import laws
 
-NEEDED = {"image-folder", "hdf5", "cifar10", "fashion-mnist", "imagenet64"}  # need files: plugins/images tests them
+# These need files, weights or data of their own: their plugins test them.
+NEEDED = {"image-folder", "hdf5", "cifar10", "fashion-mnist", "imagenet64", "inception", "classifier"}
 SMALL = {"model_channels": 16, "num_blocks": 1, "attn_resolutions": (4,), "channels_per_head": 8}
 SETTINGS = {"ncsnpp": SMALL, "ddpmpp": SMALL, "adm": SMALL}  # their own are for graphics cards
+SETTINGS["inception-score"] = {"features": "pixels", "feature": "pool"}  # as if they were logits
+SETTINGS["kid"] = {"subset_size": 20, "subsets": 3}
 
 
 @pytest.mark.parametrize(("kind", "name"), [k for k in genkit.components() if k[1] not in NEEDED])

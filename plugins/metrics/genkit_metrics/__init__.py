@@ -1,4 +1,4 @@
-"""Figures of merit: Fréchet distance, precision and recall; the features that they look at; published protocols."""
+"""Figures of merit, the features that they look at, and published protocols."""
 
 from genkit.hookspecs import hookimpl, lazy
 
@@ -7,7 +7,20 @@ GENKIT_API = 1
 
 @hookimpl
 def genkit_features():
-    return {"pixels": lazy("genkit_metrics.features:Pixels", "The image itself, in [-1, 1]: x / 127.5 - 1, flattened.")}
+    return {
+        "pixels": lazy("genkit_metrics.features:Pixels", "The image itself, in [-1, 1]: x / 127.5 - 1, flattened."),
+        "inception": lazy(
+            "genkit_metrics.inception:Inception",
+            "Inception-v3 of 2015, the network of FID: pool (2,048), spatial (2,023) and logits (1,008, unbiased).",
+        ),
+    }
+
+
+@hookimpl
+def genkit_weights():
+    return {
+        "inception": lazy("genkit_metrics.inception:WEIGHTS", "Inception-v3 of 2015, the network of FID; 96 MB."),
+    }
 
 
 @hookimpl
@@ -15,7 +28,19 @@ def genkit_metric():
     return {
         "fd": lazy("genkit_metrics.metrics:FrechetDistance", "Fréchet distance of generated to real features."),
         "precision-recall": lazy(
-            "genkit_metrics.metrics:PrecisionRecall", "Share of samples on the data's manifold, and of data on theirs."
+            "genkit_metrics.rows:PrecisionRecall", "Share of samples on the data's manifold, and of data on theirs."
+        ),
+        "density-coverage": lazy(
+            "genkit_metrics.rows:DensityCoverage",
+            "How deep samples lie in the data's manifold, and how much of it they reach.",
+        ),
+        "kid": lazy(
+            "genkit_metrics.rows:KernelDistance",
+            "Kernel distance (KID) of generated to real features: unbiased, whatever the number of samples.",
+        ),
+        "inception-score": lazy(
+            "genkit_metrics.rows:InceptionScore",
+            "Inception score: each image clearly of one class, and all classes there; needs a classifier's logits.",
         ),
     }
 

@@ -55,10 +55,10 @@ def checked(x: Any, what: str, where: str, at_least: int, hint: str) -> Tensor:
     """
     points = torch.as_tensor(x).detach()
     points = points.cpu() if points.device.type == "mps" else points  # MPS has no float64
+    if points.ndim == 2 and len(points) < at_least:
+        raise DataError(where, f"{len(points)} {what} samples", hint)
     if points.ndim != 2 or not points.shape[1]:
         raise DataError(where, f"{what} features of shape {tuple(points.shape)}", "give a matrix (N, D)")
-    if len(points) < at_least:
-        raise DataError(where, f"{len(points)} {what} samples", hint)
     if not all(bool(torch.isfinite(points[i]).all()) for i in slices(len(points))):
         raise DataError(where, f"{what} features are NaN or infinite", DIVERGED)
     return points

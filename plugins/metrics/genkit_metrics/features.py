@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
 from genkit.errors import DataError
-from genkit.kinds import Context
+from genkit.kinds import Context, Sampled, Spec, names
 
 Features = Callable[[Tensor], dict[str, Tensor]]
+FEATURE = "which of the features, by name"
 
 
 def pixels(images: Tensor) -> dict[str, Tensor]:
@@ -26,9 +28,7 @@ def pixels(images: Tensor) -> dict[str, Tensor]:
     Raises:
         DataError: The images are not uint8.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        given = f"{images.dtype} of shape {tuple(images.shape)}"
-        raise DataError("pixels", f"images are {given}", "give uint8 images (B, C, H, W)")
+    require_images(images, "pixels")
     return {"pool": images.flatten(1).float() / 127.5 - 1}
 
 
@@ -41,3 +41,25 @@ class Pixels:
 
     def build(self, context: Context) -> Features:
         return pixels
+
+
+def require_images(images: Tensor, where: str, spec: Spec | None = None) -> None:
+    """Raises DataError for what is not uint8 (B, C, H, W), or of another shape than a spec's."""
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        given = f"{images.dtype} of shape {tuple(images.shape)}"
+        raise DataError(where, f"images are {given}", "give uint8 images (B, C, H, W)")
+    if spec and tuple(images.shape[1:]) != spec.shape:
+        sizes = ["x".join(map(str, shape)) for shape in (images.shape[1:], spec.shape)]
+        raise DataError(where, f"images are {sizes[0]}, the data are {sizes[1]}", "compare images of one size")
+
+
+def chosen(sampled: Sampled, feature: str) -> Tensor:
+    """Raises DataError where there is no such feature."""
+    if feature not in sampled.features:
+        raise DataError("metric", f"no feature {feature!r}", f"set feature to one of: {names(sampled.features)}")
+    return sampled.features[feature]
+
+
+def label_of(component: Any, context: Context) -> str:
+    """What features that are made for some data alone add to the names of their figures."""
+    return f"-{component.label(context)}" if hasattr(component, "label") else ""

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from genkit.errors import DataError
 
+PREFIXES: dict[bool | str, str] = {True: "", "held-out": "held_out/"}  # of a reference's arrays
+KINDS: dict[bool | str, str] = {True: "training", False: "generated", "held-out": "held-out"}
 GOLDEN = (5**0.5 - 1) / 2
 
 

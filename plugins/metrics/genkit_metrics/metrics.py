@@ -1,4 +1,4 @@
-"""Metrics: accumulators of features of real and generated images."""
+"""The Fréchet distance as a metric."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from torch import Tensor
 
 from genkit.errors import DataError
 from genkit.keys import Key
-from genkit.kinds import Context, Sampled, names, setting, slot
-from genkit_metrics.frechet import distance_from_factors, factor
-from genkit_metrics.kept import Kept
-from genkit_metrics.manifold import precision_recall
+from genkit.kinds import Context, Sampled, setting, slot
+from genkit_metrics.features import FEATURE, chosen, label_of
+from genkit_metrics.frechet import Factors, distance_from_factors, factor
+from genkit_metrics.kept import KINDS, PREFIXES, Kept
 from genkit_metrics.moments import Moments
 
 DRAWS = 3  # resamplings that a floor is the mean of
-FEATURE = "which of the features, by name"
-PREFIXES: dict[bool | str, str] = {True: "", "held-out": "held_out/"}  # of a reference's arrays
-KINDS: dict[bool | str, str] = {True: "training", False: "generated", "held-out": "held-out"}
 
 
 @attrs.frozen(kw_only=True)
@@ -53,7 +50,8 @@ class FrechetDistance:
     )
 
     def build(self, context: Context) -> FrechetAccumulator:
-        return FrechetAccumulator(self.feature, Kept(self.floor_max) if self.floor else None)
+        label = label_of(self.features, context)
+        return FrechetAccumulator(self.feature, label, Kept(self.floor_max) if self.floor else None)
 
 
 @attrs.define(eq=False)
@@ -61,12 +59,14 @@ class FrechetAccumulator:
     """Moments of training, generated and held-out features; rows of the training ones for the floor."""
 
     feature: str
+    label: str
     kept: Kept | None
     moments: dict[bool | str, Moments] = attrs.field(factory=lambda: {part: Moments() for part in KINDS}, init=False)
+    factors: Factors = attrs.field(factory=Factors, init=False)
 
     def update(self, sampled: Sampled, real: bool | str) -> None:
         """Raises DataError for features that are missing, not finite, or of another width."""
-        x = _chosen(sampled, self.feature)
+        x = chosen(sampled, self.feature)
         self.moments[real].update(x)
         if real is True and self.kept is not None:
             self.kept.update(x.float())
@@ -80,18 +80,26 @@ class FrechetAccumulator:
     def compute(self) -> dict[str, float]:
         """Raises DataError where there are fewer than 2 images of a kind."""
         generated = _law(self.moments[False], KINDS[False])
-        figures = {"fd": distance_from_factors(*_law(self.moments[True], KINDS[True]), *generated)}
-        held_out = _law(self.moments["held-out"], KINDS["held-out"]) if self.moments["held-out"].n else None
-        if held_out:
-            figures["fd_held_out"] = distance_from_factors(*held_out, *generated)
-        return figures
+        return {name: distance_from_factors(*law, *generated) for name, law in self._references().items()}
 
     def floors(self) -> dict[str, float]:
         """What perfect samples would score; none where no training images were kept."""
         if self.kept is None:
             return {}
-        held_out = _law(self.moments["held-out"], KINDS["held-out"]) if self.moments["held-out"].n else None
-        return _floors(self.kept.rows, self.moments[False].n, held_out)
+        rows, references = self.kept.rows, self._references()
+        references[f"fd{self.label}"] = _law(_moments(rows), KINDS[True])
+        totals = dict.fromkeys(references, 0.0)
+        for times in _draws(len(rows), self.moments[False].n):
+            drawn = _law(_moments(rows, times), "drawn")
+            for name, reference in references.items():
+                totals[name] += distance_from_factors(*reference, *drawn) / DRAWS
+        return {f"{name}_floor": total for name, total in totals.items()}
+
+    def _references(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The laws that samples are held against, by figure; factored once for all evaluations."""
+        names: dict[bool | str, str] = {True: f"fd{self.label}", "held-out": f"fd{self.label}_held_out"}
+        there = {part: self.moments[part] for part in names if part is True or self.moments[part].n}
+        return {names[part]: _law(moments, KINDS[part], self.factors) for part, moments in there.items()}
 
     def reference(self) -> dict[str, Tensor]:
         """Moments of real images by "pool/n", "pool/mean", "pool/covariance", and rows for the floor."""
@@ -120,19 +128,6 @@ class FrechetAccumulator:
         return True
 
 
-def _floors(rows: Tensor, count: int, held_out: tuple[Tensor, Tensor] | None) -> dict[str, float]:
-    """Distances of `count` draws from the rows to these, and to the held-out law."""
-    references = {"fd_floor": _law(_moments(rows), KINDS[True])}
-    if held_out:
-        references["fd_held_out_floor"] = held_out
-    totals = dict.fromkeys(references, 0.0)
-    for times in _draws(len(rows), count):
-        drawn = _law(_moments(rows, times), "drawn")
-        for name, reference in references.items():
-            totals[name] += distance_from_factors(*reference, *drawn) / DRAWS
-    return totals
-
-
 def _draws(n: int, count: int) -> Iterator[Tensor]:
     """How often each of n rows comes among `count` draws with replacement: (n,), always the same."""
     for i in range(DRAWS):
@@ -146,100 +141,8 @@ def _moments(rows: Tensor, times: Tensor | None = None) -> Moments:
     return moments
 
 
-def _law(moments: Moments, which: str) -> tuple[Tensor, Tensor]:
-    """Mean, and factor of the covariance."""
+def _law(moments: Moments, which: str, factors: Factors | None = None) -> tuple[Tensor, Tensor]:
+    """Mean, and factor of the covariance; remembered if `factors` are given."""
     if moments.n < 2:
         raise DataError("fd", f"{moments.n} {which} images", "give at least 2; covariances need them")
-    return moments.mean, factor(moments.covariance())
-
-
-@attrs.frozen(kw_only=True)
-class PrecisionRecall:
-    """Share of samples on the data's manifold, and of data on theirs.
-
-    Manifolds are balls around samples, each reaching to the k-th nearest neighbour. Both figures depend on
-    the number of samples: compare them at equal numbers.
-
-    Figures:
-        precision: Share of the generated images that lie on the manifold of the training images.
-        recall: Share of the training images that lie on the manifold of the generated ones.
-        precision_floor, recall_floor: The same of the held-out images, where there are any, instead of
-            generated ones, and at their number: few held-out images make recall_floor low.
-
-    At most `max_samples` images of a kind are used, evenly spread over those that came. The work grows
-    with the square of it.
-
-    Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991).
-    """
-
-    better = "higher"
-    features: Any = slot("features", "pixels", "what is compared")
-    feature: str = setting("pool", FEATURE)
-    k: int = setting(3, "which neighbour a ball reaches to", check=attrs.validators.ge(1))
-    max_samples: int = setting(
-        10_000, "images of a kind that are used, at most; of more, an even part", check=attrs.validators.ge(2)
-    )
-
-    def build(self, context: Context) -> ManifoldAccumulator:
-        return ManifoldAccumulator(self.feature, self.k, {part: Kept(self.max_samples) for part in KINDS})
-
-
-@attrs.define(eq=False)
-class ManifoldAccumulator:
-    """Features of training, generated and held-out images."""
-
-    feature: str
-    k: int
-    kept: dict[bool | str, Kept]
-
-    def update(self, sampled: Sampled, real: bool | str) -> None:
-        """Raises DataError for features that are missing."""
-        self.kept[real].update(_chosen(sampled, self.feature))
-
-    def merge(self, other: ManifoldAccumulator) -> None:
-        for part, kept in self.kept.items():
-            kept.merge(other.kept[part])
-
-    def compute(self) -> dict[str, float]:
-        """Raises DataError for k or fewer images of a kind, and for features not finite or of other widths."""
-        for part, kept in self.kept.items():
-            if kept.n <= self.k and (kept.n or part != "held-out"):
-                what = f"k = {self.k} with {kept.n} {KINDS[part]} images"
-                raise DataError("precision-recall", what, f"give at least {self.k + 1}, or lower k")
-        real = self.kept[True].rows
-        precision, recall = precision_recall(real, self.kept[False].rows, self.k)
-        return {"precision": precision, "recall": recall}
-
-    def floors(self) -> dict[str, float]:
-        """The figures of held-out images, where there are any."""
-        if not self.kept["held-out"].n:
-            return {}
-        rows = (self.kept[part].rows for part in (True, "held-out"))
-        return dict(zip(("precision_floor", "recall_floor"), precision_recall(*rows, self.k), strict=True))
-
-    def reference(self) -> dict[str, Tensor]:
-        """Rows of real images by "pool/rows", and how many there were by "pool/n"."""
-        arrays = {}
-        for part, prefix in PREFIXES.items():
-            if self.kept[part].n:
-                arrays[f"{prefix}{self.feature}/rows"] = self.kept[part].rows
-                arrays[f"{prefix}{self.feature}/n"] = torch.tensor([self.kept[part].n])
-        return arrays
-
-    def refer(self, arrays: Mapping[str, Tensor]) -> bool:
-        """Whether there are rows of training images: as many as would be kept, or all."""
-        limit, found = self.kept[True].limit, {}
-        for part, prefix in PREFIXES.items():
-            rows, n = (arrays.get(f"{prefix}{self.feature}/{name}") for name in ("rows", "n"))
-            if rows is not None and n is not None and len(rows) >= min(int(n), limit):
-                found[part] = Kept.of(limit, int(n), rows)
-            elif part is True:
-                return False
-        self.kept |= found
-        return True
-
-
-def _chosen(sampled: Sampled, feature: str) -> Tensor:
-    if feature not in sampled.features:
-        raise DataError("metric", f"no feature {feature!r}", f"set feature to one of: {names(sampled.features)}")
-    return sampled.features[feature]
+    return moments.mean, (factors or factor)(moments.covariance())

@@ -13,10 +13,14 @@ import attrs
 import genkit_metrics
 import pytest
 import torch
+from genkit_metrics import frechet
 from genkit_metrics.features import Pixels
-from genkit_metrics.frechet import frechet_distance
-from genkit_metrics.manifold import precision_recall
-from genkit_metrics.metrics import FrechetDistance, PrecisionRecall, _draws
+from genkit_metrics.frechet import factor, frechet_distance
+from genkit_metrics.inception_score import inception_score
+from genkit_metrics.kid import kid
+from genkit_metrics.manifold import density_coverage, precision_recall
+from genkit_metrics.metrics import FrechetDistance, _draws
+from genkit_metrics.rows import DensityCoverage, InceptionScore, KernelDistance, PrecisionRecall
 
 from genkit.errors import DataError
 from genkit.hookspecs import API
@@ -48,8 +52,14 @@ def figures(metric, train, fake, held_out=None, batch: int = 64) -> dict[str, fl
 
 
 TRAIN, FAKE, HELD_OUT = images(500, 0), images(400, 1, spread=200), images(80, 2)
-METRICS = [FrechetDistance(features=Pixels()), PrecisionRecall(features=Pixels(), max_samples=300)]
-by_metric = pytest.mark.parametrize("metric", METRICS, ids=["fd", "precision-recall"])
+METRICS = [
+    FrechetDistance(features=Pixels()),
+    PrecisionRecall(features=Pixels(), max_samples=300),
+    DensityCoverage(features=Pixels(), max_samples=300),
+    KernelDistance(features=Pixels(), subset_size=100, subsets=3, max_samples=300),
+    InceptionScore(features=Pixels(), feature="pool", max_samples=450),  # pixels as if they were logits
+]
+by_metric = pytest.mark.parametrize("metric", METRICS, ids=["fd", "pr", "dc", "kid", "is"])
 
 
 def pool(x: torch.Tensor) -> torch.Tensor:
@@ -116,6 +126,71 @@ def test_precision_recall_is_that_of_the_features():
     assert list(figures(PrecisionRecall(features=Pixels()), TRAIN, FAKE)) == ["precision", "recall"]
 
 
+def test_density_coverage_is_that_of_the_features():
+    got = figures(DensityCoverage(features=Pixels(), k=4), TRAIN, FAKE, HELD_OUT)
+    assert list(got) == ["density", "coverage", "density_floor", "coverage_floor"]
+    assert (got["density"], got["coverage"]) == density_coverage(pool(TRAIN), pool(FAKE), 4)
+    assert (got["density_floor"], got["coverage_floor"]) == density_coverage(pool(TRAIN), pool(HELD_OUT), 4)
+
+
+def test_kid_is_that_of_subsets():
+    """One subset of all is the definition, whatever the order; the floor is noise about 0."""
+    got = figures(KernelDistance(features=Pixels(), subset_size=400, subsets=1), TRAIN[:400], FAKE)
+    assert got == {"kid": pytest.approx(kid(pool(TRAIN[:400]), pool(FAKE), [(range(400), range(400))]), rel=1e-5)}
+    got = figures(METRICS[3], TRAIN, FAKE)
+    assert abs(got["kid_floor"]) < got["kid"] / 5
+    same = figures(METRICS[3], TRAIN, TRAIN.flip(0))
+    assert abs(same["kid"]) < got["kid"] / 5
+
+
+def test_the_inception_score_of_real_images_is_its_floor():
+    metric = InceptionScore(features=Pixels(), feature="pool", splits=1)
+    got = figures(metric, TRAIN, FAKE)
+    assert got["is"] == pytest.approx(inception_score(pool(FAKE), 1), rel=1e-6)
+    assert figures(metric, TRAIN, TRAIN)["is_floor"] == pytest.approx(inception_score(pool(TRAIN), 1), rel=1e-6)
+    assert list(figures(metric, TRAIN[:399], FAKE)) == ["is"]
+
+
+def test_splits_of_images_that_come_class_by_class():
+    """Unshuffled, each part would be of one class."""
+    logits = 50 * torch.eye(5).repeat_interleave(200, 0)
+    accumulator = InceptionScore(features=Pixels(), splits=5).build(CONTEXT)
+    accumulator.update(Sampled(TRAIN, {"logits": logits}, {}), False)
+    assert accumulator.compute()["is"] > 4.5
+
+
+def test_figures_of_features_made_for_some_data_carry_their_name():
+    @attrs.frozen
+    class Own(Pixels):
+        def label(self, context):
+            return "digits-1a2b"
+
+    got = figures(FrechetDistance(features=Own()), TRAIN, FAKE, HELD_OUT)
+    names = ["fd-digits-1a2b", "fd-digits-1a2b_held_out", "fd-digits-1a2b_floor", "fd-digits-1a2b_held_out_floor"]
+    assert list(got) == names
+    assert list(figures(attrs.evolve(METRICS[3], features=Own()), TRAIN, FAKE)) == [
+        "kid-digits-1a2b",
+        "kid-digits-1a2b_floor",
+    ]
+
+
+def test_a_reference_is_factored_once(monkeypatch):
+    """Copies of an accumulator share the factor, and a changed reference gets its own."""
+    made = []
+    monkeypatch.setattr(frechet, "factor", lambda cov: (made.append(1), factor(cov))[1])
+    accumulator = FrechetDistance(features=Pixels(), floor=False).build(CONTEXT)
+    feed(accumulator, TRAIN, True)
+    for fake in (FAKE, FAKE[:300]):
+        one = copy.deepcopy(accumulator)
+        feed(one, fake, False)
+        assert one.compute()["fd"] == figures(FrechetDistance(features=Pixels(), floor=False), TRAIN, fake)["fd"]
+    assert len(made) == 3  # that of the reference, and those of two accumulators of their own
+    feed(one, TRAIN[:100], True)
+    assert one.compute()["fd"] == pytest.approx(
+        frechet_distance(*law(torch.cat((TRAIN, TRAIN[:100]))), *law(FAKE[:300])), rel=1e-5
+    )
+
+
 @by_metric
 def test_batches_do_not_matter(metric):
     reference = figures(metric, TRAIN, FAKE, HELD_OUT)
@@ -126,7 +201,7 @@ def test_batches_do_not_matter(metric):
 @by_metric
 def test_processes_do_not_matter(metric):
     """As the core does it: real images on the first process, generated ones on all, by way of pickle."""
-    metric = attrs.evolve(metric, **({"max_samples": 1000} if isinstance(metric, PrecisionRecall) else {}))
+    metric = metric if isinstance(metric, FrechetDistance) else attrs.evolve(metric, max_samples=1000)
     first, second, empty = (metric.build(CONTEXT) for _ in range(3))
     feed(first, TRAIN, True)
     feed(first, HELD_OUT, "held-out")
@@ -137,7 +212,7 @@ def test_processes_do_not_matter(metric):
     for other in (second, empty):
         first.merge(pickle.loads(pickle.dumps(other)))
     assert first.compute() | first.floors() == pytest.approx(figures(metric, TRAIN, FAKE, HELD_OUT), rel=1e-10)
-    with pytest.raises(DataError, match="0 generated images"):
+    with pytest.raises(DataError, match="0 generated"):
         real.compute()
 
 
@@ -156,7 +231,8 @@ def test_moments_alone_are_a_reference_without_a_floor():
     mean, covariance = law(TRAIN)
     accumulator = METRICS[0].build(CONTEXT)
     published = {"pool/n": torch.tensor([500]), "pool/mean": mean, "pool/covariance": covariance}
-    assert accumulator.refer(published) and not METRICS[1].build(CONTEXT).refer(published)
+    assert accumulator.refer(published)
+    assert not any(metric.build(CONTEXT).refer(published) for metric in METRICS[1:])
     feed(accumulator, FAKE, False)
     assert accumulator.floors() == {}
     assert accumulator.compute() == {"fd": pytest.approx(frechet_distance(mean, covariance, *law(FAKE)), rel=1e-5)}
@@ -164,16 +240,21 @@ def test_moments_alone_are_a_reference_without_a_floor():
 
 @by_metric
 def test_errors_say_what_to_do(metric):
-    for train, fake, held_out in ((TRAIN[:1], FAKE, None), (TRAIN, FAKE[:1], None), (TRAIN, FAKE, HELD_OUT[:1])):
-        with pytest.raises(DataError, match=r"1 (training|generated|held-out) images; give at least"):
-            figures(metric, train, fake, held_out)
+    few = [(TRAIN, FAKE[:1])] + [(TRAIN[:1], FAKE)] * (not isinstance(metric, InceptionScore))
+    for train, fake in few * (not isinstance(metric, DensityCoverage)):
+        with pytest.raises(DataError, match=r"1 (training|real|generated) (images|samples); .*give at least"):
+            figures(metric, train, fake)
+    if isinstance(metric, FrechetDistance):
+        with pytest.raises(DataError, match="1 held-out images; give at least 2"):
+            figures(metric, TRAIN, FAKE, HELD_OUT[:1])
     with pytest.raises(DataError, match="no feature 'logits'; set feature to one of: pool"):
         figures(attrs.evolve(metric, feature="logits"), TRAIN, FAKE)
-    with pytest.raises(DataError, match=r"4 generated features, 6 real ones|compare the same features"):
-        figures(metric, TRAIN, FAKE[:, :, :, :2])
+    if not isinstance(metric, InceptionScore):
+        with pytest.raises(DataError, match=r"4 generated features, 6 real ones|do not belong together"):
+            figures(metric, TRAIN, FAKE[:, :, :, :2])
     accumulator = metric.build(CONTEXT)
     feed(accumulator, TRAIN, True)
-    nan = Sampled(FAKE[:9], {"pool": torch.full((9, 6), torch.nan)}, {})
+    nan = Sampled(FAKE[:200], {"pool": torch.full((200, 6), torch.nan)}, {})
     with pytest.raises(DataError, match="NaN"):
         (accumulator.update(nan, False), accumulator.compute())
 
