@@ -22,16 +22,20 @@ from typing import Any
 
 import torch
 
-import genkit.cli.run
-import genkit.experiment  # noqa: F401 - that jobs need not import it
 from genkit.errors import GenkitError
 
 CRASHED, OUT_OF_MEMORY = 70, 71  # exit codes beside those of the command line
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
+# What jobs would import, each for itself and for seconds: torch's optimizers ask for its compiler when they are made.
+WARM = ("torch._dynamo", "genkit.experiment", "genkit.cli.run", "genkit.studies.smoke")
+
+
 def serve() -> None:
     """Take jobs, one after the other, until the input ends."""
+    for name in WARM:
+        importlib.import_module(name)
     for number in SIGNALS:  # meant for the job, which has handlers of its own
         signal.signal(number, signal.SIG_IGN)
     tell, lines = os.dup(1), _Lines(0)
