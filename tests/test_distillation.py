@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import genkit
-from genkit import checkpoint, cli, models, record
+from genkit import checkpoint, cli, models, record, store
 from genkit.errors import DataError, RecipeError
 from genkit.recipe import load_recipe
 
@@ -60,3 +61,35 @@ def test_distillation_without_its_model_says_how_to_make_it(tiny):
 def test_a_loaded_model_knows_its_objective(tiny):
     run = genkit.run(load_recipe("edm_digits", [*tiny, "metrics.fd=false", "metrics.pr=false", "train.steps=1"]))
     assert models.load(run.folder).objective == load_recipe("edm_digits", tiny).objective
+
+
+SHRUNK = {
+    "cifar10": ["network.model_channels=8", "network.channel_mult=[1,1]", "network.attn_resolutions=[16]"],
+    "imagenet64": ["network.model_channels=8", "network.channel_mult=[1,1]", "network.attn_resolutions=[32]"],
+}
+TWO_STEPS = ["network.num_blocks=1", "train.steps=2", "train.batch_size=4", "train.sample_every_steps=0"]
+
+
+@pytest.mark.parametrize(("data", "size"), [("cifar10", 32), ("imagenet64", 64)])
+def test_the_papers_recipes_take_two_steps_on_random_pictures(data, size, tmp_path):
+    """With stand-ins for what is downloaded: the pictures, LPIPS and the features of FID."""
+    random = np.random.RandomState(0)
+    arrays = {"train/images": random.randint(0, 256, (8, 3, size, size)).astype(np.uint8), "train/labels": range(8)}
+    store.write(tmp_path / "random.h5", {name: np.asarray(array) for name, array in arrays.items()}, {})
+    labels = str(data == "imagenet64").lower()
+    small = [f"dataset={{use='hdf5', path='random.h5', labels={labels}}}", *SHRUNK[data], *TWO_STEPS]
+    small += ["metrics.fid=false", "evaluate.steps=[1]"]
+    edm = load_recipe(f"edm_{data}", small)
+    cd = load_recipe(f"cd_{data}", [*small, "loss=l2"])
+    assert edm.objective.network.dropout > 0 == cd.objective.network.dropout
+    assert genkit.run(edm).folder.is_dir() and genkit.run(cd).folder.is_dir()
+
+
+@pytest.mark.parametrize(("name", "levels", "mu"), [("cd_cifar10", 18, 0), ("cd_imagenet64", 40, 0.95)])
+def test_the_papers_recipes_of_distillation_have_its_numbers(name, levels, mu):
+    objective = load_recipe(name, ["metrics.fid=false", "loss=l2"]).objective
+    assert {objective.curriculum(k, 600_000) for k in (0, 599_999)} == {levels}
+    assert (objective.teacher.mu(levels - 1) if mu else 0) == pytest.approx(mu)
+    assert (objective.path.solver, objective.path.guidance_scale) == ("heun", 1.0)
+    grid = genkit.Levels().sigmas(levels)
+    assert (grid - objective.sampler.levels[0]).abs().min() < 5e-4  # two steps: the second from one of the levels
