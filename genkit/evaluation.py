@@ -15,6 +15,7 @@ from genkit.denoiser import Denoiser
 from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Accumulator, Batch, Context, Data, Sampled
+from genkit.recipe import Recipe
 
 Watch = Callable[[int, int], None]
 
@@ -56,6 +57,25 @@ def evaluate(
         figures = {f"{t}.{f}": v for t, acc in merged.items() for f, v in {**acc.compute(), **_floors(acc)}.items()}
         table[str(n)] = {"figures": figures, "nfe": denoiser.sampler.nfe(n)}
     return {"steps": table, "seconds": round(time.monotonic() - begun, 3)}
+
+
+def of_recipe(
+    denoiser: Denoiser, dataset: Data, recipe: Recipe, context: Context, watch: Watch = lambda done, total: None
+) -> dict[str, Any]:
+    """What a recipe asks for; without metrics, nothing."""
+    settings = recipe.evaluate
+    if not recipe.metrics:
+        return {"steps": {}, "seconds": 0.0}
+    return evaluate(
+        denoiser,
+        dataset,
+        recipe.metrics,
+        context,
+        samples=settings.samples,
+        steps=settings.steps,
+        seed=settings.seed,
+        watch=watch,
+    )
 
 
 class _Features:

@@ -459,20 +459,8 @@ def _show(planned: Plan, state: State, name: str, trackers: Trackers | None = No
 
 
 def _measure(planned: Plan, state: State, watch: evaluation.Watch) -> dict[str, Any]:
-    settings = planned.recipe.evaluate
-    if not planned.recipe.metrics:
-        return {"steps": {}, "seconds": 0.0}
-    with _weights(state, settings.weights) as denoiser:
-        return evaluation.evaluate(
-            denoiser,
-            planned.data,
-            planned.recipe.metrics,
-            planned.context,
-            samples=settings.samples,
-            steps=settings.steps,
-            seed=settings.seed,
-            watch=watch,
-        )
+    with _weights(state, planned.recipe.evaluate.weights) as denoiser:
+        return evaluation.of_recipe(denoiser, planned.data, planned.recipe, planned.context, watch)
 
 
 def _evaluated(planned: Plan, state: State | None, newest: Path | None, watch: Watch) -> dict[str, Any]:

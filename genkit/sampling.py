@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from genkit.kinds import Batch
 BLOCK = 256  # draws are made for this many samples at a time
 
 
-@torch.no_grad()
 def sample(
     denoiser: Denoiser, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: int | None = None
 ) -> Tensor:
@@ -31,8 +30,17 @@ def sample(
     Raises:
         DataError: The label is none of the model's.
     """
+    return samples(denoiser, count, steps, seed, label).x
+
+
+def samples(
+    denoiser: Denoiser, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: int | None = None
+) -> Batch:
+    """The same samples, with their conditioning."""
     starts = range(0, count, BLOCK)
-    return torch.cat([block(denoiser, i // BLOCK, min(BLOCK, count - i), steps, seed, label).x for i in starts])
+    drawn = [block(denoiser, i // BLOCK, min(BLOCK, count - i), steps, seed, label) for i in starts]
+    cond = {name: torch.cat([batch.cond[name] for batch in drawn]) for name in drawn[0].cond}
+    return Batch(torch.cat([batch.x for batch in drawn]), cond)
 
 
 @torch.no_grad()
@@ -40,17 +48,24 @@ def block(
     denoiser: Denoiser, index: int, count: int, steps: int | Sequence[float], seed: int, label: int | None = None
 ) -> Batch:
     """The first `count` samples of block `index`, with their conditioning."""
-    device = next(denoiser.parameters()).device
-    key, shape = Key(seed), denoiser.spec.shape
+    cond = conditioning(denoiser, index, count, seed, label)
+    return Batch(denoiser.sampler(denoiser, latents(denoiser, index, count, seed), cond, steps).float(), cond)
 
-    def draw(j: int) -> Tensor:
-        whole = torch.randn((BLOCK, *shape), generator=key.generator("sample", index, j))
-        return whole[:count].to(device)
 
-    cond = {} if denoiser.spec.classes == 0 else {"label": _labels(denoiser, key, index, label)[:count].to(device)}
-    if label is not None and not cond:
+def latents(denoiser: Denoiser, index: int, count: int, seed: int) -> Callable[[int], Tensor]:
+    """draw(j): the j-th unit normals of the first `count` samples of block `index`, on the denoiser's device."""
+    key, device, shape = Key(seed), next(denoiser.parameters()).device, (BLOCK, *denoiser.spec.shape)
+    return lambda j: torch.randn(shape, generator=key.generator("sample", index, j))[:count].to(device)
+
+
+def conditioning(denoiser: Denoiser, index: int, count: int, seed: int, label: int | None) -> dict[str, Tensor]:
+    """The labels of the first `count` samples of block `index`, where the model knows classes."""
+    if denoiser.spec.classes:
+        device = next(denoiser.parameters()).device
+        return {"label": _labels(denoiser, Key(seed), index, label)[:count].to(device)}
+    if label is not None:
         raise DataError("label", f"{label}: the model knows no classes", "train with dataset.labels = true")
-    return Batch(denoiser.sampler(denoiser, draw, cond, steps).float(), cond)
+    return {}
 
 
 def _labels(denoiser: Denoiser, key: Key, index: int, label: int | None) -> Tensor:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genkit.cli.run import Device
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def sample(
@@ -24,13 +27,13 @@ def sample(
     from genkit import models, sampling
 
     folder = models.reopen(run)[0]
-    denoiser = models.load(folder, weights, device)
     levels = _steps(steps)
-    x0 = sampling.sample(denoiser, count, levels, seed, label)
-    out = out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}.png"
+    denoiser = models.load(folder, weights, device)
+    out = writable(out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}.png")
+    batch = sampling.samples(denoiser, count, levels, seed, label)
     write(
         out,
-        x0,
+        batch.x,
         {
             "run": folder.name,
             "steps": steps,
@@ -38,6 +41,7 @@ def sample(
             "weights": weights,
             "label": "all" if label is None else label,
         },
+        batch.cond.get("label"),
     )
     print(out)
 
@@ -51,21 +55,33 @@ def _steps(text: str) -> int | list[float]:
         raise RecipeError("--steps", f"{text!r} is neither a number nor levels", "for instance 2, or 0.821") from error
 
 
-def write(out: Path, x0: object, attributes: dict[str, object]) -> None:
-    """Samples as a picture, an HDF5 file (float32 and uint8) or a folder of PNGs, by the name of `out`."""
-    from genkit import pictures, store
-    from genkit.data import quantise
+def writable(out: Path) -> Path:
+    """The place of samples, if its name says how they are kept.
+
+    Raises:
+        RecipeError: It does not.
+    """
     from genkit.errors import RecipeError
 
-    images = quantise(x0)  # type: ignore[arg-type]
+    if out.suffix not in ("", ".png", ".h5", ".hdf5"):
+        raise RecipeError(f"--out {out}", f"{out.suffix!r} is not written", "name a .png, a .h5, or a folder")
+    return out
+
+
+def write(out: Path, x0: Tensor, attributes: dict[str, object], labels: Tensor | None = None) -> None:
+    """Samples as a picture, an HDF5 file (float32 and uint8, labels) or a folder of PNGs, by the name of `out`."""
+    from genkit import pictures, store
+    from genkit.data import quantise
+
+    images = quantise(x0)
     if out.suffix == ".png":
         image = pictures.picture(images)
         pictures.write(out, image, max(1, 512 // max(image.shape[1:])))
     elif out.suffix in (".h5", ".hdf5"):
-        arrays = {"train/images": images.cpu().numpy(), "train/x0": x0.cpu().numpy()}  # type: ignore[attr-defined]
+        arrays = {"train/images": images.cpu().numpy(), "train/x0": x0.cpu().numpy()}
+        if labels is not None:
+            arrays["train/labels"] = labels.cpu().numpy()
         store.write(out, arrays, attributes)
-    elif out.suffix:
-        raise RecipeError(f"--out {out}", f"{out.suffix!r} is not written", "name a .png, a .h5, or a folder")
     else:
         for i, one in enumerate(images):
             pictures.write(out / f"{i:06d}.png", one)

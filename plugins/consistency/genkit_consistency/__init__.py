@@ -1,4 +1,4 @@
-"""Consistency models: the objective, its parameterization, the path of training, and the sampler."""
+"""Consistency models: the objective, its parameterization, the path of training, the sampler, and editing."""
 
 from genkit.hookspecs import hookimpl, lazy
 
@@ -40,4 +40,14 @@ def genkit_sampler():
         "consistency": lazy(
             "genkit_consistency.sampler:Multistep", "One step from noise to data, then noise again and a step each."
         )
+    }
+
+
+@hookimpl
+def genkit_commands():
+    return {
+        "search-steps": lazy(
+            "genkit_consistency.commands:search_steps", "Search the levels of further sampling steps."
+        ),
+        "edit": lazy("genkit_consistency.commands:edit", "Edit pictures with a model that was never trained for it."),
     }

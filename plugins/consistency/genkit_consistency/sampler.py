@@ -57,7 +57,7 @@ class MultistepSampler:
         else:
             found = self.levels.sigmas(steps + 1).flip(0)[1:-1].tolist()
         chain = [self.levels.sigma_max, *found]
-        if any(b >= a for a, b in zip(chain, found, strict=False)) or chain[-1] <= self.levels.sigma_min:
+        if not (all(b < a for a, b in zip(chain, found, strict=False)) and chain[-1] > self.levels.sigma_min):  # or NaN
             raise RecipeError(
                 "levels",
                 f"{found} do not fall from {self.levels.sigma_max} to above {self.levels.sigma_min}",
