@@ -123,16 +123,13 @@ def writing(path: Path) -> Iterator[h5py.File]:
         partial.unlink(missing_ok=True)
 
 
-def write(
-    path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], attributes: Mapping[str, Any], *, compress: bool = True
-) -> None:
+def write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], attributes: Mapping[str, Any]) -> None:
     """Write arrays that are at hand, whole; each carries checksums."""
     with writing(path) as file:
         for key, values in arrays.items():
             chunked = values.shape[:1] > (0,)
-            filters = {"compression": "gzip", "shuffle": True} if compress else {}
-            checked = {**filters, "fletcher32": True} if chunked else {}
-            file.create_dataset(key, data=values, track_times=False, **checked)
+            compact = {"compression": "gzip", "shuffle": True, "fletcher32": True} if chunked else {}
+            file.create_dataset(key, data=values, track_times=False, **compact)
         file.attrs.update(attributes)
 
 

@@ -20,7 +20,6 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Sample i depends on (seed, i) alone.")] = 0,
     label: Annotated[int | None, typer.Option(help="One class for all.")] = None,
     weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
-    checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     out: Annotated[Path | None, typer.Option(help="grid.png, samples.h5, or a folder of PNGs.")] = None,
     device: Device = None,
 ) -> None:
@@ -28,18 +27,10 @@ def sample(
     from genkit import models, sampling
 
     folder = models.reopen(run)[0]
-<<<<<<< HEAD
     levels = _steps(steps)
     denoiser = models.load(folder, weights, device)
     out = writable(out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}.png")
     batch = sampling.samples(denoiser, count, levels, seed, label)
-=======
-    denoiser = models.load(folder, weights, device, checkpoint)
-    levels = _steps(steps)
-    x0 = sampling.sample(denoiser, count, levels, seed, label)
-    at = "" if checkpoint == "latest" else f"-{checkpoint}"
-    out = out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}{at}.png"
->>>>>>> eb3f12a (evaluation: protocols, reference statistics, several seeds, the best checkpoint, anybody's samples)
     write(
         out,
         batch.x,
