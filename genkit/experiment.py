@@ -178,7 +178,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     distributed.gather(newest)
     with _threads(planned) as threads:
         if newest and checkpoint.step_of(newest) >= recipe.train.steps:
-            _keep(folder, trial)
+            _keep(planned, trial)
             notices.append("this run is done; --again repeats it, --fresh begins anew")
             evaluated = _evaluated(planned, None, newest, watch)
         else:
@@ -211,7 +211,7 @@ def _require_ours(planned: Plan) -> None:
 
 
 def _claim(planned: Plan) -> list[str]:
-    """Make the folder this run's, or refuse.
+    """What has changed since the run was begun, if it was.
 
     Raises:
         CheckpointError: It holds another run.
@@ -223,7 +223,6 @@ def _claim(planned: Plan) -> list[str]:
             f"holds another run, {lock.get('id')}; this one is {planned.id}",
             "choose another --out, or --fresh to rename it",
         )
-    record.write(folder / "recipe.toml", planned.recipe.toml())
     if not lock:
         return []
     then, now = lock.get("plugins", {}), _versions()
@@ -271,15 +270,17 @@ def _lock(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
         "created": before.get("created", time.time()),
         "notices": list(planned.recipe.notices),
     }
+    record.write(planned.folder / "recipe.toml", planned.recipe.toml())
     record.write(path, _json(lock))
     return changed
 
 
-def _keep(folder: Path, trial: bool) -> None:
-    """A trial that somebody runs by its recipe is theirs from then on."""
-    lock = record.read(folder / "lock.json")
+def _keep(planned: Plan, trial: bool) -> None:
+    """A finished run takes the recipe's name and evaluation; a trial that somebody runs by its recipe is theirs."""
+    record.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    lock = record.read(planned.folder / "lock.json")
     if lock.get("trial") and not trial:
-        record.write(folder / "lock.json", _json({**lock, "trial": False}))
+        record.write(planned.folder / "lock.json", _json({**lock, "trial": False}))
 
 
 def _json(value: Any) -> str:

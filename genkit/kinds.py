@@ -125,6 +125,7 @@ class Context(Setup):
     total_steps: int = 0  # planned length K of the training, for what changes over it; 0: not told
     student: Denoiser | None = None
     load: Callable[[Source], Denoiser] = _no_models
+    training: bool = True  # False where a model is loaded to be sampled: what only training needs can be left out
 
 
 class Batch(NamedTuple):

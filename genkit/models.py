@@ -72,6 +72,7 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None) -> De
         data=lock["data"],
         total_steps=recipe.train.steps,
         load=functools.partial(load_source, device=device),
+        training=False,
     )
     newest, _ = checkpoint.latest(folder / "checkpoints")
     if newest is None:

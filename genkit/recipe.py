@@ -13,7 +13,7 @@ import attrs
 import tomli_w
 
 from genkit import plugins, registry, resolve, tables
-from genkit.errors import GenkitError, RecipeError
+from genkit.errors import DataError, GenkitError, RecipeError
 from genkit.kinds import Source, fields, names, setting, slot
 from genkit.levels import Levels
 from genkit.tables import Layers, Places, Tree
@@ -344,9 +344,24 @@ def _essence(component: Any, used: set[str], content: Callable[[Source], str]) -
             continue
         if isinstance(value, Source):
             tree[name] = content(value) if value.origin else ""
+        elif isinstance(value, Path):
+            tree[name] = _content_of(value)
         else:
             tree[name] = _essence(value, used, content) if attrs.has(type(value)) else resolve._simple(value)
     return tree
+
+
+def _content_of(path: Path) -> str:
+    """A file counts by what is in it.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})", "check the path") from error
 
 
 # The core's modules that decide about weights: editing another one makes no new run.

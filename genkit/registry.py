@@ -43,6 +43,7 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
         "sampler": ("heun", "euler"),
         "path": ("ode",),
     },
+    "genkit-lab-lpips": {"loss": ("lpips",)},
     "genkit-lab-optim": {"optimizer": ("radam", "adam", "adamw"), "ema": ("constant", "halflife")},
     "genkit-lab-unets": {"network": ("ncsnpp", "ddpmpp", "adm", "unet", "mlp", "constant")},
     "genkit-lab-images": {
