@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int = 2) -> Path:
-    """Write the checkpoint of step k, verify it, and only then prune to the newest `keep`.
+    """Write the checkpoint of step k, verify it, and only then prune to the newest `keep` and the best.
 
     Raises:
         CheckpointError: The disk is full, or the files read back differ; older ones are untouched.
@@ -55,11 +55,49 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
         ) from error
     if fault := broken(final):
         raise CheckpointError(final, f"reads back wrong: {fault}", "check the disk")
-    older = [path for path in present(folder) if step_of(path) < k]
+    older = [path for path in present(folder) if step_of(path) < k and step_of(path) != best(folder).get("k")]
     ahead = [path for path in present(folder) if step_of(path) > k]  # damaged: a run never starts before a good one
     for old in [*ahead, *older[: max(0, len(older) - keep + 1)]]:
         _discard(old)
     return final
+
+
+def pin(folder: Path, k: int, **about: Any) -> None:
+    """Keep the checkpoint of step k as the best, whatever comes after it."""
+    partial = folder / f".best-{os.getpid()}"
+    partial.write_text(json.dumps({"k": k, **about}))
+    partial.rename(folder / "best.json")
+
+
+def best(folder: Path) -> dict[str, Any]:
+    """The pinned checkpoint, by its `k`, and why it is; empty if there is none."""
+    try:
+        said: dict[str, Any] = json.loads((folder / "best.json").read_text())
+        return said if said["k"] in map(step_of, present(folder)) else {}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(folder / "best.json", "is damaged", "remove it: the best is found anew") from error
+
+
+def chosen(folder: Path, which: str = "latest") -> Path:
+    """A checkpoint by "latest", "best", or its step.
+
+    Raises:
+        CheckpointError: There is none such, or it is damaged.
+    """
+    if which == "latest":
+        newest, _ = latest(folder)
+        if newest is None:
+            raise CheckpointError(folder.parent, "has no usable checkpoint yet", "run its recipe again to go on")
+        return newest
+    steps = {step_of(path): path for path in present(folder)}
+    k = best(folder).get("k") if which == "best" else int(which) if which.isdecimal() else None
+    if k not in steps:
+        what = "has no best checkpoint" if which == "best" else f"has no checkpoint {which!r}"
+        hint = "evaluate.best names its figure" if which == "best" else f"steps: {', '.join(map(str, steps)) or 'none'}"
+        raise CheckpointError(folder.parent, what, hint)
+    return steps[k]
 
 
 def latest(folder: Path) -> tuple[Path | None, list[str]]:

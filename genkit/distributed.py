@@ -12,13 +12,16 @@ import importlib
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from genkit.errors import HardwareError
+from genkit.errors import DataError, HardwareError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def rank() -> int:
@@ -106,6 +109,35 @@ def _together(act: Callable[..., Any], *given: Any) -> None:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise HardwareError(f"process {rank()}", "another process is gone", "see what that one said") from error
+
+
+def reduce(work: Callable[[], T], combine: Callable[[list[T]], R]) -> R:
+    """`combine` of what `work` gives on every process: made on the first, told to all.
+
+    Raises:
+        DataError: On every process, if one of them met it.
+    """
+    if world() == 1:
+        return combine([work()])
+    mine = _outcome(work)
+    theirs: list[Any] | None = [None] * world() if rank() == 0 else None
+    _together(dist.gather_object, mine, theirs)
+    said: list[Any] = [None]
+    if theirs is not None:
+        failed = next((outcome for outcome in theirs if outcome[1]), None)
+        said = [failed or _outcome(lambda: combine([value for value, _ in theirs]))]
+    _together(dist.broadcast_object_list, said)
+    result, problem = said[0]
+    if problem:
+        raise DataError(*problem)
+    return result  # type: ignore[no-any-return]
+
+
+def _outcome(work: Callable[[], T]) -> tuple[T | None, tuple[str, str, str] | None]:
+    try:
+        return work(), None
+    except DataError as error:
+        return None, (error.where, error.what, error.hint)
 
 
 def _device() -> str:

@@ -1,23 +1,27 @@
-"""Figures of a denoiser: samples and data go once through the features, which all metrics share."""
+"""Evaluation: figures of a model's samples, at numbers of sampling steps and from several seeds."""
 
 from __future__ import annotations
 
-import copy
+import hashlib
+import json
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from genkit import distributed, registry, sampling
+from genkit import distributed, reference, registry, sampling
 from genkit.denoiser import Denoiser
-from genkit.errors import DataError
-from genkit.keys import Key
-from genkit.kinds import Accumulator, Batch, Context, Data, Sampled
+from genkit.errors import DataError, RecipeError
+from genkit.files import sha256
+from genkit.judge import Figures, Judge, Watch
+from genkit.kinds import Batch, Context, Data, Protocol_, Spec, names
 from genkit.recipe import Recipe
+from genkit.reference import Statistics
 
-Watch = Callable[[int, int], None]
+OF_PROTOCOL = ("features", "against")  # what an evaluation finds out about its protocol
 
 
 def evaluate(
@@ -26,37 +30,64 @@ def evaluate(
     metrics: Mapping[str, Any],
     context: Context,
     *,
+    protocol: Protocol_,
     samples: int,
     steps: tuple[int, ...] = (1,),
-    seed: int = 0,
+    seeds: tuple[int, ...] = (0,),
+    given: Statistics | None = None,
     watch: Watch = lambda done, total: None,
 ) -> dict[str, Any]:
     """Figures at each number of sampling steps, against the training data and the held-out ones.
 
     Args:
         metrics: Components by the name of their table.
-        watch: Called with the samples drawn so far and in all.
+        seeds: Of the latents; with several, figures are means, and the minima and each seed's stand beside.
+        given: Statistics to compare with instead of the training data, where a metric can.
+        watch: Called with the images seen so far and in all.
 
     Returns:
-        {"steps": {"1": {"figures": {"fd.fd": …}, "nfe": 1}}, "seconds": …}; the same on every process.
+        {"steps": {"1": {"figures": {"fd.fd": …}, "nfe": 1}}, "better": …, "features": …, "against": …,
+        "seconds": …}; the same on every process.
+
+    Raises:
+        DataError: Samples are not finite, or too few, or the statistics are of something else.
     """
     begun = time.monotonic()
-    extract = _Features(metrics, context)
-    real = {name: registry.build(metric, context) for name, metric in metrics.items()}
-    if distributed.rank() == 0:  # merging adds the processes' accumulators up
-        _feed_real(real, dataset, extract)
-    table, done = {}, 0
-    for n in steps:
-        accumulators = copy.deepcopy(real)
+    judge = Judge(metrics, context, dataset, given, watch, expected=samples * len(steps) * len(seeds))
+
+    def drawn(n: int, seed: int) -> Iterator[Batch]:
         for index, count in sampling.shard(samples, distributed.rank(), distributed.world()):
-            drawn = sampling.block(denoiser, index, count, n, seed)
-            _feed(accumulators, Batch(dataset.decode(drawn.x), drawn.cond), extract, False)
-            done += count * distributed.world()
-            watch(min(done, samples * len(steps)), samples * len(steps))
-        merged = _merged(accumulators)
-        figures = {f"{t}.{f}": v for t, acc in merged.items() for f, v in {**acc.compute(), **_floors(acc)}.items()}
-        table[str(n)] = {"figures": figures, "nfe": denoiser.sampler.nfe(n)}
-    return {"steps": table, "seconds": round(time.monotonic() - begun, 3)}
+            batch = sampling.block(denoiser, index, count, n, seed)
+            _require_finite(batch.x, f"drawn in {n} step{'s' * (n > 1)}")
+            yield Batch(images(batch.x, dataset, protocol), batch.cond)
+
+    table = {}
+    for n in steps:
+        found = [judge.figures(drawn(n, seed)) for seed in seeds]
+        table[str(n)] = {**combined(found, judge.floors), "nfe": denoiser.sampler.nfe(n)}
+    return {"steps": table, **judge.about(), "seconds": round(time.monotonic() - begun, 3)}
+
+
+def combined(found: list[Figures], floors: Figures) -> dict[str, Any]:
+    """One row of an evaluation from the figures of each seed."""
+    if len(found) == 1:
+        return {"figures": {**found[0], **floors}}
+    means, minima = ({name: of(one[name] for one in found) for name in found[0]} for of in (statistics.fmean, min))
+    return {"figures": {**means, **floors}, "minimum": minima, "by_seed": found}
+
+
+def images(x0: Tensor, dataset: Data, protocol: Protocol_) -> Tensor:
+    """Samples as uint8 images: by the protocol's quantiser, but toys and latents by their data set's decoder."""
+    return protocol.quantise(x0) if dataset.spec.dtype == "uint8" else dataset.decode(x0)
+
+
+def _require_finite(x0: Tensor, how: str) -> None:
+    if bad := int((~torch.isfinite(x0)).flatten(1).any(1).sum()):
+        hint = "the model has diverged; another checkpoint may do"
+        raise DataError("samples", f"{bad} of {len(x0)} {how} are NaN or infinite", hint)
+
+
+# ---- evaluations of recipes ----------------------------------------------------------------------
 
 
 def of_recipe(
@@ -71,57 +102,78 @@ def of_recipe(
         dataset,
         recipe.metrics,
         context,
-        samples=settings.samples,
+        protocol=settings.protocol,
+        samples=settings.count,
         steps=settings.steps,
-        seed=settings.seed,
+        seeds=settings.all_seeds,
+        given=reference.read(settings.reference) if settings.reference else None,
         watch=watch,
     )
 
 
-class _Features:
-    """Each distinct features component, built once and run once per batch."""
-
-    def __init__(self, metrics: Mapping[str, Any], context: Context) -> None:
-        self.of = {name: metric.features for name, metric in metrics.items()}
-        self._built = {f: registry.build(f, context) for f in set(self.of.values())}
-
-    def __call__(self, images: Tensor) -> dict[Any, dict[str, Tensor]]:
-        return {component: built(images) for component, built in self._built.items()}
+def name_of(recipe: Recipe) -> tuple[str, str]:
+    """The protocol's name, and a hash of all that figures depend on besides weights and data."""
+    given = recipe.evaluate.reference
+    what = {**recipe.protocol(), "reference": sha256(given) if given else ""}
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return registry.info_of(recipe.evaluate.protocol).name, digest[:6]
 
 
-def _feed(accumulators: Mapping[str, Accumulator], batch: Batch, extract: _Features, real: bool | str) -> None:
-    features = extract(batch.x)
-    for name, accumulator in accumulators.items():
-        accumulator.update(Sampled(batch.x, features[extract.of[name]], batch.cond), real)
+def improves(found: Mapping[str, Any], wanted: str, best: Mapping[str, Any]) -> bool:
+    """Whether the figure `wanted`, such as "fd.fd@1", is better than that of the best checkpoint so far.
+
+    Raises:
+        RecipeError: The evaluation has no such figure.
+    """
+    figures = {f"{name}@{n}": v for n, row in found["steps"].items() for name, v in row["figures"].items()}
+    if wanted not in figures:
+        raise RecipeError("evaluate.best", f"there is no figure {wanted!r}", f"figures: {names(figures)}")
+    if best.get("figure") != wanted:
+        return True
+    lower = found["better"][wanted.partition(".")[0]] == "lower"
+    return bool(figures[wanted] < best["value"] if lower else figures[wanted] > best["value"])
 
 
-def _feed_real(accumulators: Mapping[str, Accumulator], dataset: Data, extract: _Features) -> None:
-    for part, real in ((dataset, True), (dataset.held_out, "held-out")):
-        if part is not None:
-            for batch in _images(part):
-                _feed(accumulators, batch, extract, real)
+def require(recipe: Recipe, context: Context, data: str) -> None:
+    """Find out before a training, and not at its end, that figures could not be made.
+
+    Args:
+        data: Identity of the data set's content.
+
+    Raises:
+        GenkitError: The images are not those of the protocol, features lack their weights or labels, the
+            statistics are of something else, or the figure of `evaluate.best` will not be there.
+    """
+    settings = recipe.evaluate
+    fits(settings.protocol, context.spec)
+    for component in {metric.features for metric in recipe.metrics.values()}:
+        if hasattr(component, "require"):
+            component.require(context)
+    if settings.reference:
+        given = reference.read(settings.reference)
+        for metric in recipe.metrics.values():
+            features = registry.info_of(metric.features).name
+            given.require(shape=context.spec.shape, data=data, features=features)
+    if settings.best:
+        _require_best(recipe)
 
 
-def _images(dataset: Data) -> Iterator[Batch]:
-    """All of a data set as uint8 images, in order; the same on every process."""
-    for start in range(0, len(dataset), sampling.BLOCK):
-        batch = dataset.batch(torch.arange(start, min(start + sampling.BLOCK, len(dataset))), Key(0))
-        images = batch.x if batch.x.dtype == torch.uint8 else dataset.decode(batch.x)
-        yield Batch(images, batch.cond)
+def _require_best(recipe: Recipe) -> None:
+    settings = recipe.evaluate
+    table, n = settings.best.partition(".")[0], int(settings.best.rpartition("@")[2])
+    if not settings.every_steps:
+        raise RecipeError("evaluate.best", "nothing is evaluated during training", "set evaluate.every_steps")
+    if table not in recipe.metrics or n not in settings.steps:
+        tables = f"metrics: {names(recipe.metrics)}; steps: {names(map(str, settings.steps))}"
+        raise RecipeError("evaluate.best", f"there will be no figure {settings.best!r}", tables)
 
 
-def _floors(accumulator: Accumulator) -> dict[str, float]:
-    found: dict[str, float] = accumulator.floors() if hasattr(accumulator, "floors") else {}
-    return found
-
-
-def _merged(accumulators: dict[str, Accumulator]) -> dict[str, Accumulator]:
-    """The accumulators of all processes as one."""
-    first, *others = distributed.gather(accumulators)
-    for other in others:
-        for name, accumulator in first.items():
-            accumulator.merge(other[name])
-    return first  # type: ignore[no-any-return]
+def fits(protocol: Protocol_, spec: Spec) -> None:
+    """Raises DataError where images are not of the shape that a protocol is for."""
+    if protocol.shape not in (None, spec.shape):
+        wanted, given = ("x".join(map(str, shape)) for shape in (protocol.shape, spec.shape))
+        name = registry.info_of(protocol).name
+        raise DataError("evaluate.protocol", f"{name} is for {wanted} images, these are {given}", "choose edm-fid")
 
 
 def require_metrics(metrics: Mapping[str, Any]) -> None:

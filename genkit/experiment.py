@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from genkit import (
     checkpoint,
     distributed,
     evaluation,
+    judge,
     keys,
     models,
     pictures,
@@ -99,6 +99,8 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
         total_steps=recipe.train.steps,
         load=functools.partial(models.load_source, device=device),
     )
+    if recipe.metrics:
+        evaluation.require(recipe, context, data.identity)
     id = identity(recipe, data.identity, models.content)
     folder = Path(out) if out else record.root() / f"{recipe.name}-{id}"
     return Plan(recipe=recipe, data=data, context=context, id=id, folder=folder)
@@ -157,7 +159,7 @@ def _follow(planned: Plan) -> RunResult:
         state.restore(*checkpoint.load(newest, planned.context.device))
     with signals() as stop:
         if state.k < planned.recipe.train.steps and distributed.gather(None)[0]:  # an evaluation is owed
-            _measure(planned, state, lambda done, total: None)
+            _measured(planned, state)
         for _ in train(state, planned.data, planned.recipe.train):
             if _due(planned.recipe, state.k, stop):
                 require_finite(state)
@@ -165,8 +167,8 @@ def _follow(planned: Plan) -> RunResult:
                     distributed.gather(None)  # stay until the first process has saved
                     raise stop.stopped(planned.folder, state.k)
             if _evaluate_due(planned.recipe, state.k):
-                _measure(planned, state, lambda done, total: None)
-    result = {} if distributed.gather(None)[0] else _measure(planned, state, lambda done, total: None)
+                _measured(planned, state)
+    result = {} if distributed.gather(None)[0] else _measured(planned, state)
     return RunResult(folder=planned.folder, id=planned.id, figures=record.figures_of(result), evaluation=result)
 
 
@@ -348,7 +350,7 @@ def _train(planned: Plan, state: State, begin: str, notices: list[str], tell: Ca
         tell(event="notice", text=text)
     with signals() as stop, watching.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
         if distributed.gather(_owed(planned, state.k))[0]:
-            _record_evaluation(planned, _measure(planned, state, lambda done, total: None), state.k, tell)
+            _judge(planned, state, tell)
         _steps(planned, state, stop, trackers, tell)
 
 
@@ -391,7 +393,7 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, tell:
         if settings.sample_every_steps and k % settings.sample_every_steps == 0:
             _show(planned, state, f"step-{k:07d}", trackers)
         if _evaluate_due(recipe, k):
-            _record_evaluation(planned, _measure(planned, state, lambda done, total: None), k, tell)
+            _judge(planned, state, tell)
 
 
 def _sampling_calls(planned: Plan, k: int) -> int:
@@ -402,7 +404,7 @@ def _sampling_calls(planned: Plan, k: int) -> int:
     sampler = registry.build(planned.recipe.objective.sampler, planned.context)
     between = (total - 1) // settings.every_steps - k // settings.every_steps if settings.every_steps else 0
     calls: int = sum(sampler.nfe(n) for n in settings.steps)
-    return (between + 1) * settings.samples * calls
+    return (between + 1) * settings.count * len(settings.all_seeds) * calls
 
 
 def _due(recipe: Recipe, k: int, stop: Signals) -> bool:
@@ -452,16 +454,32 @@ def _show(planned: Plan, state: State, name: str, trackers: Trackers | None = No
         for n in planned.recipe.evaluate.steps:
             count = 4096 if planned.data.spec.shape[1:] == (1, 1) else SAMPLES_SHOWN
             x0 = sampling.sample(denoiser, count, n, planned.recipe.evaluate.seed)
-            image = pictures.picture(planned.data.decode(x0))
+            image = pictures.picture(evaluation.images(x0, planned.data, planned.recipe.evaluate.protocol))
             scale = max(1, 256 // image.shape[-1])
             pictures.write(planned.folder / "samples" / f"{name}-steps{n}.png", image, scale)
             if trackers:
                 trackers.images(state.k, f"samples-steps{n}", image)
 
 
-def _measure(planned: Plan, state: State, watch: evaluation.Watch) -> dict[str, Any]:
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _measured(planned: Plan, state: State, watch: judge.Watch = _silent) -> dict[str, Any]:
     with _weights(state, planned.recipe.evaluate.weights) as denoiser:
         return evaluation.of_recipe(denoiser, planned.data, planned.recipe, planned.context, watch)
+
+
+def _judge(planned: Plan, state: State, tell: Callable[..., None], watch: judge.Watch = _silent) -> dict[str, Any]:
+    """Evaluate the present weights, keep their checkpoint if they are the best so far, and record it."""
+    found = _measured(planned, state, watch)
+    wanted, folder = planned.recipe.evaluate.best, planned.folder / "checkpoints"
+    if wanted and found["steps"] and evaluation.improves(found, wanted, checkpoint.best(folder)):
+        if state.k not in map(checkpoint.step_of, checkpoint.present(folder)):
+            _save(planned, state, tell)
+        checkpoint.pin(folder, state.k, figure=wanted, value=record.figures_of(found)[wanted])
+        tell(event="notice", text=f"step {state.k} is the best so far by {wanted}: its checkpoint stays")
+    return _record_evaluation(planned, found, state.k, tell)
 
 
 def _evaluated(planned: Plan, state: State | None, newest: Path | None, watch: Watch) -> dict[str, Any]:
@@ -480,7 +498,7 @@ def _evaluated(planned: Plan, state: State | None, newest: Path | None, watch: W
             state = _state(planned)
             state.restore(*checkpoint.load(newest, planned.context.device))  # type: ignore[arg-type]
         _show(planned, state, "final")
-        found = _record_evaluation(planned, _measure(planned, state, progress), recipe.train.steps, tell)
+        found = _judge(planned, state, tell, progress)
     if record.summary(folder).state != "done":
         tell(event="end", outcome="done", k=recipe.train.steps)
     return found
@@ -494,29 +512,41 @@ def _is_final(planned: Plan, found: dict[str, Any]) -> bool:
     return pictures and (measured or not planned.recipe.metrics)
 
 
-def evaluation_file(folder: Path, recipe: Recipe) -> Path:
-    """Where a run keeps its evaluation by the recipe's protocol."""
-    digest = hashlib.sha256(_json(recipe.protocol()).encode()).hexdigest()[:6]
-    return folder / "evaluations" / f"default-{digest}.json"
+def evaluation_file(folder: Path, recipe: Recipe, at: str = "") -> Path:
+    """Where a run keeps its evaluation by the recipe's protocol; `at` says of which checkpoint, if not the newest."""
+    name, digest = evaluation.name_of(recipe)
+    return folder / "evaluations" / f"{name}-{digest}{at}.json"
 
 
-def _record_evaluation(planned: Plan, found: dict[str, Any], k: int, tell: Callable[..., None]) -> dict[str, Any]:
+def _record_evaluation(
+    planned: Plan, found: dict[str, Any], k: int, tell: Callable[..., None], at: str = ""
+) -> dict[str, Any]:
     if not planned.recipe.metrics:
         return found
-    path = evaluation_file(planned.folder, planned.recipe)
+    path = evaluation_file(planned.folder, planned.recipe, at)
     known = record.read(path)
     if known.get("k") == k:  # other numbers of steps of the same protocol stay
         found = {**found, "steps": {**known["steps"], **found["steps"]}}
-    whole = {
-        "protocol": {"name": path.stem, **planned.recipe.protocol(), "data": planned.data.identity},
-        "k": k,
-        **found,
-    }
+    protocol = {"name": path.stem, **planned.recipe.protocol(), "data": planned.data.identity}
+    rest = {name: value for name, value in found.items() if name not in evaluation.OF_PROTOCOL}
+    protocol |= {name: found[name] for name in evaluation.OF_PROTOCOL}
+    whole = {"protocol": protocol, "made_with": _made_with(planned), "k": k, **rest}
     record.write(path, _json(whole))
     tell(event="evaluated", k=k, protocol=path.stem, figures=record.figures_of(whole), seconds=found["seconds"])
     key = keys.Key(planned.recipe.train.seed, k)
     Hooks(tell)("genkit_evaluated", folder=planned.folder, figures=record.figures_of(whole), key=key)
     return whole
+
+
+def _made_with(planned: Plan) -> dict[str, Any]:
+    return {
+        "genkit": genkit.__version__,
+        "torch": torch.__version__,
+        "plugins": _versions(),
+        "device": planned.context.device,
+        "world_size": distributed.world(),
+        "ema": planned.recipe.tree()["ema"],
+    }
 
 
 # ---- runs that are there -------------------------------------------------------------------------
@@ -525,33 +555,42 @@ def _record_evaluation(planned: Plan, found: dict[str, Any], k: int, tell: Calla
 def evaluate(
     run: str | Path,
     *,
+    at: str = "latest",
     device: str | None = None,
     watch: Watch = lambda event: None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Evaluate a run, as its recipe says or with other `samples`, `steps`, `seed` or `weights`; it is recorded.
+    """Evaluate a run, as its recipe says or with other settings of the table [evaluate]; it is recorded.
+
+    Under torchrun every process draws its share, and the first one records.
+
+    Args:
+        at: Which checkpoint: "latest", "best", or a step.
 
     Returns:
         {"protocol": …, "steps": {"1": {"figures": {"fd.fd": …}, "nfe": 1}}}
 
     Raises:
-        GenkitError: The run has no checkpoint, or its recipe names no metrics.
+        GenkitError: The run has no such checkpoint, or its recipe names no metrics.
     """
     folder, recipe = models.reopen(run)
     evaluation.require_metrics(recipe.metrics)
     recipe = attrs.evolve(recipe, evaluate=other_evaluation(recipe.evaluate, settings))
     planned = plan(recipe, folder, device)
-    newest, _ = checkpoint.latest(folder / "checkpoints")
-    if newest is None:
-        raise CheckpointError(folder, "has no usable checkpoint yet", "run its recipe again to go on")
-    with record.held(folder), _threads(planned):
-        state = _state(planned)
-        state.restore(*checkpoint.load(newest, planned.context.device))
+    first = distributed.rank() == 0
 
-        def progress(done: int, total: int) -> None:
-            watch({"event": "sampling", "done": done, "total": total})
+    def progress(done: int, total: int) -> None:
+        watch({"event": "sampling", "done": done, "total": total})
 
-        found = _measure(planned, state, progress)
-        whole = _record_evaluation(planned, found, state.k, lambda **what: watch(record.event(folder, **what)))
+    with record.held(folder) if first else nullcontext(), _threads(planned):
+        chosen, newest = (checkpoint.chosen(folder / "checkpoints", which) for which in (at, "latest"))
+        k, suffix = checkpoint.step_of(chosen), "" if chosen == newest else f"@{checkpoint.step_of(chosen)}"
+        denoiser = models.load(folder, recipe.evaluate.weights, planned.context.device, str(k))
+        if recipe.train.compile:
+            denoiser.compile()
+        found = evaluation.of_recipe(denoiser, planned.data, recipe, planned.context, progress)
+        if not first:
+            return found
+        found = _record_evaluation(planned, found, k, lambda **what: watch(record.event(folder, **what)), suffix)
     report.write(folder)
-    return whole
+    return found

@@ -10,7 +10,7 @@ import torch
 
 from genkit import checkpoint, record, registry, weights
 from genkit.denoiser import Denoiser, Program
-from genkit.errors import CheckpointError, DataError, HardwareError, RecipeError
+from genkit.errors import DataError, HardwareError, RecipeError
 from genkit.files import cache_folder, sha256
 from genkit.kinds import Context, Source, Spec
 from genkit.recipe import Recipe, resolved
@@ -52,14 +52,15 @@ def reopen(run: str | Path) -> tuple[Path, Recipe]:
     return folder, resolved(Layers(hoist(tree, shown), places, set()))
 
 
-def load(run: str | Path, weights: str = "ema", device: str | None = None) -> Denoiser:
-    """The denoiser of a run at its newest checkpoint, in eval mode; no data are needed.
+def load(run: str | Path, weights: str = "ema", device: str | None = None, at: str = "latest") -> Denoiser:
+    """The denoiser of a run at a checkpoint, in eval mode; no data are needed.
 
     Args:
         weights: "ema" or "raw".
+        at: Which checkpoint: "latest", "best", or a step.
 
     Raises:
-        GenkitError: There is no such run, or it has no usable checkpoint.
+        GenkitError: There is no such run, or it has no such checkpoint.
     """
     folder, recipe = reopen(run)
     if weights not in ("ema", "raw"):
@@ -74,10 +75,7 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None) -> De
         load=functools.partial(load_source, device=device),
         training=False,
     )
-    newest, _ = checkpoint.latest(folder / "checkpoints")
-    if newest is None:
-        raise CheckpointError(folder, "has no usable checkpoint yet", "run its recipe again to go on")
-    tensors, _ = checkpoint.load(newest, "cpu")
+    tensors, _ = checkpoint.load(checkpoint.chosen(folder / "checkpoints", at), "cpu")
     with torch.random.fork_rng(devices=[]):
         program: Program = registry.build(recipe.objective, context)
     program.load_state_dict({n.removeprefix("program/"): t for n, t in tensors.items() if n.startswith("program/")})

@@ -49,7 +49,19 @@ class Train:
 class Evaluate:
     """The table [evaluate]."""
 
-    samples: int = setting(1000, "samples that figures are made from", check=_v.ge(2), identity=False)
+    protocol: Any = slot("protocol", "edm-fid", "how samples become images, how many, how often", identity=False)
+    samples: int | None = setting(
+        None,
+        "samples that figures are made from; the protocol's number if not given",
+        check=_v.optional(_v.ge(2)),
+        identity=False,
+    )
+    seeds: int | None = setting(
+        None,
+        "how often, with seed, seed + 1, …; the protocol's number if not given",
+        check=_v.optional(_v.ge(1)),
+        identity=False,
+    )
     steps: tuple[int, ...] = setting(
         (1,), "numbers of sampling steps", check=_v.deep_iterable(_v.ge(1), _v.min_len(1)), identity=False
     )
@@ -58,6 +70,25 @@ class Evaluate:
     )
     seed: int = setting(0, "seed of the latents", check=_v.ge(0), identity=False)
     weights: str = setting("ema", "ema or raw", check=_v.in_(("ema", "raw")), identity=False)
+    reference: Path | None = setting(
+        None, "statistics (.h5, .npz) to compare with instead of the training data", identity=False
+    )
+    best: str = setting(
+        "",
+        "keep the checkpoint that is best by this figure, such as fd.fd@1; needs every_steps",
+        check=_v.matches_re(r"|[^@]+\.[^@]+@[1-9][0-9]*"),
+        identity=False,
+    )
+
+    @property
+    def count(self) -> int:
+        """How many samples a figure is made from."""
+        return int(self.samples or self.protocol.samples)
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds of the latents of one evaluation."""
+        return tuple(range(self.seed, self.seed + int(self.seeds or self.protocol.seeds)))
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +106,7 @@ class Recipe:
     train: Train = attrs.field()
     levels: Levels = attrs.field(factory=Levels)
     init: Source = attrs.field(factory=Source)
-    evaluate: Evaluate = attrs.field(factory=Evaluate)
+    evaluate: Evaluate = attrs.field()
     metrics: dict[str, Any] = attrs.field(factory=dict)
     trackers: dict[str, Any] = attrs.field(factory=dict)
     places: Places = attrs.field(factory=Places, eq=False, repr=False)
@@ -117,9 +148,14 @@ class Recipe:
 
     def protocol(self) -> dict[str, Any]:
         """What figures depend on besides the weights; evaluations that differ here are never compared."""
-        settings = {k: v for k, v in resolve.plain(self.evaluate).items() if k not in ("steps", "every_steps")}
+        evaluate = self.evaluate
         return {
-            **settings,
+            "protocol": resolve.plain(evaluate.protocol),
+            "published": {"samples": evaluate.protocol.samples, "seeds": evaluate.protocol.seeds},
+            "samples": evaluate.count,
+            "seeds": list(evaluate.all_seeds),
+            "weights": evaluate.weights,
+            "levels": resolve.plain(self.levels),
             "sampler": resolve.plain(self.objective.sampler),
             "metrics": {n: resolve.plain(c) for n, c in self.metrics.items()},
         }
@@ -362,6 +398,17 @@ def _content_of(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the path") from error
+
+
+def essence(component: Any) -> Tree:
+    """What a component is: `distribution/name@revision` with the settings that can change results."""
+    return _essence(component, set(), lambda source: source.origin)
+
+
+def made_of(*components: Any) -> Tree:
+    """The code of components, by distribution: the hash of an editable one's source, else the version."""
+    infos = {registry.info_of(component) for component in components}
+    return {info.distribution: _source(info.distribution) or info.version for info in infos}
 
 
 # The core's modules that decide about weights: editing another one makes no new run.

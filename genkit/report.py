@@ -144,15 +144,44 @@ def figures_table(evaluation: Table) -> list[list[str]]:
     """
     counts = sorted(_table(evaluation.get("steps")), key=_rank)
     figures = {n: _table(_table(evaluation["steps"][n]).get("figures")) for n in counts}
+    minima = {n: _table(_table(evaluation["steps"][n]).get("minimum")) for n in counts}
     names = list(dict.fromkeys(name for n in counts for name in figures[n]))
     floors = {name: f"{name}_floor" for name in names if f"{name}_floor" in names}
     rows = []
     for name in names:
         if name not in floors.values():
-            row = [label(name), *(tidy(figures[n].get(name)) for n in counts)]
+            row = [f"{label(name)}{_arrow(evaluation, name)}"]
+            row += [tidy(figures[n].get(name)) + _least(minima[n].get(name)) for n in counts]
             values = dict.fromkeys(tidy(figures[n].get(floors[name])) for n in counts if name in floors)
             rows.append(row + [" / ".join(values)] * bool(floors))
     return [["figure", *map(_steps, counts), *(["floor"] if floors else [])], *rows]
+
+
+def _arrow(evaluation: Table, name: str) -> str:
+    """Which way a figure improves, by its metric."""
+    better = _table(evaluation.get("better")).get(str(name).partition(".")[0])
+    return {"lower": " ↓", "higher": " ↑"}.get(str(better), "")
+
+
+def _least(value: object) -> str:
+    """The least of several seeds, whose mean stands before it."""
+    return "" if value is None else f" (min {tidy(value)})"
+
+
+def protocol_line(evaluation: Table) -> str:
+    """How an evaluation was made, in a line; what a file does not tell is left out."""
+    told = _table(evaluation.get("protocol"))
+    published, seeds = _table(told.get("published")), told.get("seeds")
+    parts = [str(told.get("name", "")), f"{told['samples']:,} samples" if finite(told.get("samples")) else ""]
+    if isinstance(seeds, list):
+        parts.append(f"{len(seeds)} seed{'s' * (len(seeds) != 1)}")
+    if published and published != {"samples": told.get("samples"), "seeds": len(seeds) if seeds else 1}:
+        times = f", {published['seeds']} seeds" if published.get("seeds") != 1 else ""
+        parts.append(f"published are {published.get('samples'):,}{times}")
+    features, against = (_table(told.get(name)) for name in ("features", "against"))
+    parts += dict.fromkeys(f"{name} against {against.get(table)}" for table, name in features.items())
+    parts += [str(told[name]) for name in ("weights",) if name in told]
+    return " · ".join(part for part in parts if part)
 
 
 def label(name: str) -> str:
@@ -166,7 +195,7 @@ def _rank(count: str) -> tuple[int, int, str]:
 
 
 def _steps(count: object) -> str:
-    return "1 step" if str(count) == "1" else f"{count} steps"
+    return "1 step" if str(count) == "1" else f"{count} steps" if str(count).isdecimal() else str(count)
 
 
 def _evaluated(story: Story) -> dict[tuple[str, str], dict[str, Points]]:
@@ -255,8 +284,7 @@ def _html_table(rows: Iterable[list[str]], caption: str = "") -> str:
 def _figures(story: Story) -> str:
     tables = []
     for protocol, evaluation in story.evaluations.items():
-        settings = {k: v for k, v in _table(evaluation.get("protocol")).items() if not isinstance(v, (Mapping, list))}
-        said = ", ".join(f"{k} {v}" for k, v in settings.items() if v != protocol)
+        said = protocol_line(evaluation)
         k = finite(evaluation.get("k"))
         caption = f"<b>{escape(protocol)}</b>{f' at step {k:,.0f}' if k is not None else ''}<br>{escape(said)}"
         if evaluation:

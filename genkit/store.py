@@ -123,13 +123,16 @@ def writing(path: Path) -> Iterator[h5py.File]:
         partial.unlink(missing_ok=True)
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], attributes: Mapping[str, Any]) -> None:
+def write(
+    path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], attributes: Mapping[str, Any], *, compress: bool = True
+) -> None:
     """Write arrays that are at hand, whole; each carries checksums."""
     with writing(path) as file:
         for key, values in arrays.items():
             chunked = values.shape[:1] > (0,)
-            compact = {"compression": "gzip", "shuffle": True, "fletcher32": True} if chunked else {}
-            file.create_dataset(key, data=values, track_times=False, **compact)
+            filters = {"compression": "gzip", "shuffle": True} if compress else {}
+            checked = {**filters, "fletcher32": True} if chunked else {}
+            file.create_dataset(key, data=values, track_times=False, **checked)
         file.attrs.update(attributes)
 
 

@@ -18,6 +18,7 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("GENKIT_RUNS", "GENKIT_PLUGINS", "GENKIT_WITHOUT", "GENKIT_DEBUG"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GENKIT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

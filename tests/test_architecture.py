@@ -12,8 +12,8 @@ import genkit
 PACKAGE = Path(genkit.__file__).parent
 ORDER = (
     "errors pickles keys levels denoiser ema hookspecs kinds plugins registry files tables resolve weights recipe"
-    " store data state distributed training checkpoint sampling pictures evaluation record models watching charts"
-    " report experiment study"
+    " store reference data state distributed training checkpoint sampling pictures judge evaluation record models"
+    " foreign watching charts report experiment study"
 ).split()
 
 

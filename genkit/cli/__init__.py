@@ -17,6 +17,7 @@ COMMANDS = {
     "ablate": ("genkit.cli.ablate:ablate", "Run a recipe again with components swapped, and compare."),
     "sample": ("genkit.cli.sample:sample", "Draw samples of a run."),
     "evaluate": ("genkit.cli.evaluate:evaluate", "Evaluate a run, as its recipe says or otherwise."),
+    "stats": ("genkit.cli.stats:app", "Reference statistics that samples are held against."),
     "report": ("genkit.cli.report:report", "Write the report of a run again."),
     "runs": ("genkit.cli.runs:app", "What has been run."),
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),

@@ -2,35 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from genkit.cli import show
 from genkit.cli.run import Device, Json
 
+AGAINST = "Data set, recipe or statistics; statistics for a RUN, whose recipe names its data."
+
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")],
+    what: Annotated[str, typer.Argument(help="A run; or samples: a folder of pictures, .h5 or .npz.")],
+    against: Annotated[str | None, typer.Option(help=AGAINST)] = None,
     steps: Annotated[str | None, typer.Option(help="Numbers of sampling steps: 1,2")] = None,
     samples: Annotated[int | None, typer.Option(min=2, help="How many samples.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the latents.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How often, each time from other latents.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the first latents.")] = None,
     weights: Annotated[str | None, typer.Option(help="ema or raw.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
+    protocol: Annotated[str | None, typer.Option(help="How published figures were made, such as edm-fid.")] = None,
+    metrics: Annotated[str, typer.Option(help="Metrics of samples that are there: fd,precision-recall")] = "fd",
+    features: Annotated[str, typer.Option(help="Features of these.")] = "inception",
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Evaluate a run, as its recipe says or otherwise."""
-    from genkit import experiment, report
+    """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
+    from genkit import distributed, experiment, foreign, models, registry, report
+
+    with show.progress() as watch:
+        if _are_samples(Path(what)):
+            _require(against, steps=steps, seeds=seeds, seed=seed, weights=weights)
+            slots = {name: registry.component("metric", name, features=features) for name in metrics.split(",")}
+            found = foreign.evaluate(
+                what,
+                str(against),
+                slots,
+                protocol=registry.component("protocol", protocol or "edm-fid"),
+                count=samples,
+                device=distributed.start(models.pick_device(device)),
+                watch=lambda done, total: watch({"event": "sampling", "done": done, "total": total}),
+                say=lambda text: watch({"event": "notice", "text": text}),
+            )
+        else:
+            settings: dict[str, Any] = {"samples": samples, "seeds": seeds, "seed": seed, "weights": weights}
+            settings |= {"protocol": protocol, "steps": _numbers(steps)}
+            settings["reference"] = str(Path(against).absolute()) if against else None
+            given = {k: v for k, v in settings.items() if v is not None}
+            found = experiment.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
+    if distributed.rank() == 0:
+        show.as_json(found) if json else present(found, report)
+
+
+def present(found: dict[str, Any], report: Any) -> None:
+    """The table, and below it how it was made."""
+    show.table(report.figures_table(found))
+    print(report.protocol_line(found))
+
+
+def _are_samples(path: Path) -> bool:
+    return path.is_file() or (path.is_dir() and not (path / "lock.json").exists())
+
+
+def _require(against: str | None, **unused: Any) -> None:
+    from genkit.errors import RecipeError
+
+    if against is None:
+        raise RecipeError("--against", "is missing", "say what the samples are held against: a data set or statistics")
+    for name, value in unused.items():
+        if value is not None:
+            raise RecipeError(f"--{name}", "is for runs; samples that are there are not drawn", "leave it out")
+
+
+def _numbers(steps: str | None) -> tuple[int, ...] | None:
     from genkit.errors import RecipeError
 
     numbers = tuple(steps.split(",")) if steps else ()
     if not all(n.isdigit() and int(n) > 0 for n in numbers):
         raise RecipeError("--steps", f"{steps!r} is no list of numbers of steps", "for instance 1,2")
-    if weights not in (None, "ema", "raw"):
-        raise RecipeError("--weights", f"{weights!r} is neither ema nor raw")
-    given = {"steps": tuple(map(int, numbers)) or None, "samples": samples, "seed": seed, "weights": weights}
-    with show.progress() as watch:
-        found = experiment.evaluate(
-            run, device=device, watch=watch, **{k: v for k, v in given.items() if v is not None}
-        )
-    show.as_json(found) if json else show.table(report.figures_table(found))
+    return tuple(map(int, numbers)) or None

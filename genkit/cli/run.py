@@ -128,6 +128,7 @@ def present(result: object, json: bool) -> None:
         show.say(f"note: {notice}")
     if result.evaluation.get("steps"):
         show.table(report.figures_table(result.evaluation))
+        print(report.protocol_line(result.evaluation))
         print()
     for path in pictures:
         print(f"samples  {path}")

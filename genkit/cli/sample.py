@@ -20,6 +20,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Sample i depends on (seed, i) alone.")] = 0,
     label: Annotated[int | None, typer.Option(help="One class for all.")] = None,
     weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     out: Annotated[Path | None, typer.Option(help="grid.png, samples.h5, or a folder of PNGs.")] = None,
     device: Device = None,
 ) -> None:
@@ -28,8 +29,9 @@ def sample(
 
     folder = models.reopen(run)[0]
     levels = _steps(steps)
-    denoiser = models.load(folder, weights, device)
-    out = writable(out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}.png")
+    denoiser = models.load(folder, weights, device, checkpoint)
+    at = "" if checkpoint == "latest" else f"-{checkpoint}"
+    out = writable(out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}{at}.png")
     batch = sampling.samples(denoiser, count, levels, seed, label)
     write(
         out,

@@ -61,12 +61,16 @@ def _evaluation_seconds(planned: experiment.Plan, state: State) -> float:
     built = [registry.build(component, planned.context) for component in features]
     if not metrics:
         return 0.0
-    return sum(_seconds_each(planned, denoiser, built, n) for n in settings.steps) * settings.samples
+    return (
+        sum(_seconds_each(planned, denoiser, built, n) for n in settings.steps)
+        * settings.count
+        * len(settings.all_seeds)
+    )
 
 
 def _seconds_each(planned: experiment.Plan, denoiser: Denoiser, features: list[Any], steps: int) -> float:
     """Seconds for a sample: by a few, or by a block where a few are too quick to tell."""
-    for count in (min(count, planned.recipe.evaluate.samples) for count in (SAMPLES, sampling.BLOCK)):
+    for count in (min(count, planned.recipe.evaluate.count) for count in (SAMPLES, sampling.BLOCK)):
         begun = time.monotonic()
         images = planned.data.decode(sampling.sample(denoiser, count, steps, planned.recipe.evaluate.seed))
         for each in features:

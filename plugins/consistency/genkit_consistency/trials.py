@@ -47,7 +47,7 @@ class Trials:
         recipe = attrs.evolve(
             recipe,
             metrics={table: recipe.metrics[table]},
-            evaluate=attrs.evolve(recipe.evaluate, samples=samples, weights=weights),
+            evaluate=attrs.evolve(recipe.evaluate, samples=samples, seeds=1, weights=weights),
         )
         planned = experiment.plan(recipe, folder, device)
         denoiser = models.load(folder, weights, device)

@@ -116,10 +116,9 @@ class FrechetAccumulator:
     def refer(self, arrays: Mapping[str, Tensor]) -> bool:
         """Whether there are moments of training images; without rows there will be no floor."""
         for part, prefix in PREFIXES.items():
-            found = [arrays.get(f"{prefix}{self.feature}/{name}") for name in ("n", "mean", "covariance")]
-            if all(array is not None for array in found):
-                n, mean, covariance = found
-                self.moments[part] = Moments.of(int(n), mean, covariance)
+            n, mean, covariance = (arrays.get(f"{prefix}{self.feature}/{name}") for name in ("n", "mean", "covariance"))
+            if mean is not None and covariance is not None:  # published files do not tell n, and none is needed
+                self.moments[part] = Moments.of(2 if n is None else int(n), mean, covariance)
             elif part is True:
                 return False
         rows = arrays.get(f"{self.feature}/rows")

@@ -1,0 +1,93 @@
+"""`genkit stats`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genkit.cli import show
+from genkit.cli.run import Device, Json
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.callback()
+def _stats() -> None:
+    """Reference statistics that samples are held against."""
+
+
+@app.command()
+def make(
+    what: Annotated[str, typer.Argument(help="A data set, a recipe, a folder of pictures or an HDF5 file.")],
+    out: Annotated[Path, typer.Option(help="The file, .h5; or .npz for features of inception.")],
+    features: Annotated[str, typer.Option(help="Features component.")] = "inception",
+    device: Device = None,
+) -> None:
+    """Mean and covariance of the features of all training images."""
+    from genkit import distributed, foreign, judge, models, reference, registry
+    from genkit.files import cache_folder
+    from genkit.kinds import Context
+
+    device = distributed.start(models.pick_device(device))
+    data = foreign.data(what, device)
+    context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity)
+    component = registry.component("features", features)
+    seen = registry.build(component, context)(next(judge.blocks(data, 2)).x)
+    metrics = {n: registry.component("metric", "fd", features=component, feature=n, floor=False) for n in seen}
+    with show.progress() as watch:
+        judged = judge.Judge(
+            metrics,
+            context,
+            data,
+            watch=lambda done, total: watch({"event": "sampling", "done": done, "total": total}),
+            held_out=False,
+        )
+    if distributed.rank() == 0:
+        reference.write(out, judged.statistics())
+        print(out)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Statistics: .h5, or .npz as EDM or ADM publish them.")],
+    dest: Annotated[Path, typer.Argument(help="The file to write: .h5 or .npz.")],
+    samples: Annotated[int | None, typer.Option(min=2, help="How many images, where the source does not say.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=1, help="Side of these, where the source does not say.")] = None,
+) -> None:
+    """Statistics from one layout to the other."""
+    import attrs
+    import torch
+
+    from genkit import reference
+
+    found = reference.read(source)
+    if samples and not found.samples:
+        features = [name.removesuffix("/mean") for name in found.arrays if name.endswith("/mean")]
+        counts = {f"{feature}/n": torch.tensor([samples]) for feature in features}
+        found = attrs.evolve(found, arrays={**found.arrays, **counts})
+    if resolution and not found.shape:
+        found = attrs.evolve(found, shape=(3, resolution, resolution))
+    reference.write(dest, found)
+    print(dest)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="Statistics: .h5 or .npz.")],
+    json: Json = False,
+) -> None:
+    """What statistics are of."""
+    from genkit import reference
+
+    found = reference.read(file)
+    told = {
+        "features": f"{found.features} {found.hash}".strip(),
+        "images": found.samples or "not told",
+        "size": "x".join(map(str, found.shape)) or "not told",
+        "data": found.data or "not told",
+        "pipeline": found.pipeline or "not told",
+        **{name: "x".join(map(str, array.shape)) for name, array in sorted(found.arrays.items())},
+    }
+    show.as_json(told) if json else show.table([["", str(file)], *([k, str(v)] for k, v in told.items())])

@@ -1,0 +1,160 @@
+"""Samples that anybody drew, held against a data set or statistics; and data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genkit import evaluation, judge, models, reference, registry, resolve, store
+from genkit.errors import DataError, RecipeError
+from genkit.files import cache_folder
+from genkit.keys import Key
+from genkit.kinds import Batch, Context, Data, Protocol_, Setup, Spec
+from genkit.recipe import load_recipe
+from genkit.reference import Statistics
+
+
+def data(name: str, device: str) -> Data:
+    """A data set by its name, by a recipe's, or by the folder or HDF5 file that holds its images.
+
+    Raises:
+        GenkitError: There is none such, or it cannot be read.
+    """
+    path, setup = Path(name), Setup(device=device, cache_dir=cache_folder(), folder=Path.cwd())
+    if path.is_dir():
+        made = registry.component("dataset", "image-folder", path=str(path), held_out=0.0, flip=False)
+    elif path.suffix in (".h5", ".hdf5"):
+        made = registry.component("dataset", "hdf5", path=str(path), flip=False)
+    elif ("dataset", name) in registry.components():
+        made = registry.component("dataset", name)
+    else:
+        try:
+            recipe = load_recipe(name)
+        except RecipeError as error:
+            raise RecipeError(name, "is no data set, recipe, folder or file", "`genkit components list dataset`") from (
+                error
+            )
+        made, setup = recipe.dataset, Setup(**models.told(recipe, device))
+    found: Data = registry.build(made, setup)
+    return found
+
+
+def against(name: str, device: str) -> Data | Statistics:
+    """What samples are held against: statistics by their file, else a data set."""
+    path = Path(name)
+    if path.suffix == ".npz" or (path.is_file() and reference.is_statistics(path)):
+        return reference.read(path)
+    return data(name, device)
+
+
+def samples(path: Path, protocol: Protocol_, device: str) -> Any:
+    """Images of a folder, an HDF5 file (uint8, or float32 as `x0`) or an .npz of ADM's layout, as data.
+
+    Raises:
+        DataError: They cannot be read, are not finite, or leave [-1, 1].
+    """
+    if path.suffix == ".npz":
+        return judge.Images(_quantised(path, reference.images(path), protocol))
+    if path.suffix in (".h5", ".hdf5"):
+        with store.opened(path) as file:
+            key = next((key for key in ("x0", "train/x0") if key in file), "")
+            if key:
+                x0 = torch.from_numpy(store.read(store.array(file, key)))
+                return judge.Images(_quantised(path, x0, protocol))
+    return data(str(path), device)
+
+
+def _quantised(path: Path, x: Tensor, protocol: Protocol_) -> Tensor:
+    if x.dtype == torch.uint8:
+        return x
+    if bad := int((~torch.isfinite(x)).flatten(1).any(1).sum()):
+        raise DataError(path, f"{bad} of {len(x)} samples are NaN or infinite", "draw them again")
+    outside = float((x.abs() > 1).float().mean())  # models overshoot a little, and protocols clip that
+    if outside > 0.5 or float(x.min()) >= 0:
+        what = f"samples lie in {float(x.min()):.4g} … {float(x.max()):.4g}"
+        raise DataError(path, what, "give float samples in [-1, 1], or uint8 ones")
+    return protocol.quantise(x)
+
+
+def evaluate(
+    path: str | Path,
+    held_against: str,
+    metrics: Mapping[str, Any],
+    *,
+    protocol: Any,
+    count: int | None = None,
+    device: str | None = None,
+    watch: judge.Watch = lambda done, total: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Figures of samples that are there.
+
+    Args:
+        path: A folder of pictures, an .h5 or an .npz.
+        held_against: A data set, a recipe, or statistics.
+        metrics: Components by name.
+        count: How many samples; all if not given.
+
+    Returns:
+        As `genkit.evaluate`, with one row, "given", for the samples as they are.
+
+    Raises:
+        GenkitError: Samples or reference cannot be read, or do not belong together.
+    """
+    device = models.pick_device(device)
+    given, found = samples(Path(path), protocol, device), against(held_against, device)
+    statistics, dataset = (found, None) if isinstance(found, Statistics) else (None, found)
+    n = len(given) if count is None else count
+    if n > len(given):
+        raise DataError(path, f"has {len(given)} samples, {n} are wanted", "draw more, or lower --samples")
+    wanted = dataset.spec.shape if dataset else statistics.shape if statistics else ()
+    shape = _shape(path, given, wanted, held_against, say)
+    spec = Spec(channels=shape[0], height=shape[1], width=shape[2])
+    evaluation.fits(protocol, spec)
+    context = Context(
+        device=device,
+        cache_dir=cache_folder(),
+        folder=Path.cwd(),
+        spec=dataset.spec if dataset else spec,
+        data=dataset.identity if dataset else "",
+    )
+    judged = judge.Judge(metrics, context, dataset, statistics, watch, expected=n)
+    figures = judged.figures(_repeated(judge.blocks(given, n), shape[0]))
+    about = judged.about()
+    told = {
+        "name": registry.info_of(protocol).name,
+        "protocol": resolve.plain(protocol),
+        "published": {"samples": protocol.samples, "seeds": protocol.seeds},
+        "samples": n,
+        "source": str(path),
+        "metrics": {name: resolve.plain(metric) for name, metric in metrics.items()},
+        **{name: about.pop(name) for name in evaluation.OF_PROTOCOL},
+    }
+    return {"protocol": told, "steps": {"given": evaluation.combined([figures], judged.floors)}, **about}
+
+
+def _shape(
+    path: str | Path, given: Any, wanted: tuple[int, ...], name: str, say: Callable[[str], None]
+) -> tuple[int, int, int]:
+    """The shape to compare at: the samples' own, grey ones repeated to three channels where these are wanted.
+
+    Raises:
+        DataError: Sizes differ.
+    """
+    shape: tuple[int, int, int] = tuple(given.batch(torch.arange(1), Key(0)).x.shape[1:])
+    if not wanted or shape == tuple(wanted):
+        return shape
+    if shape[0] == 1 and tuple(wanted) == (3, *shape[1:]):
+        say(f"{path}: grey images, repeated to three channels")
+        return 3, *shape[1:]
+    sizes = ["x".join(map(str, s)) for s in (shape, wanted)]
+    raise DataError(path, f"has {sizes[0]} images, {name} has {sizes[1]} ones", "compare images of one size")
+
+
+def _repeated(batches: Iterator[Batch], channels: int) -> Iterator[Batch]:
+    for x, cond in batches:
+        yield Batch(x.expand(-1, channels, -1, -1).contiguous(), cond)
