@@ -51,6 +51,9 @@ def test_a_diffusion_model_is_trained_sampled_and_distilled(tiny, capsys):
     other = load_recipe("cd_digits", [*tiny, *FEW, "path.solver=euler"])
     assert genkit.run(other, "euler").id != cd.id
 
+    edm.folder.rename("elsewhere")  # to be sampled, a distilled model needs no other
+    assert genkit.sample(genkit.load(cd.folder), 2).shape == (2, 1, 8, 8)
+
 
 def test_distillation_without_its_model_says_how_to_make_it(tiny):
     with pytest.raises(DataError, match="recipe:edm_digits: has no finished run here; make it: genkit run edm_digits"):

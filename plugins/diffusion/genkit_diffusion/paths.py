@@ -46,6 +46,8 @@ class Ode:
         """
         if not self.model.origin:
             raise RecipeError("path.model", "names no diffusion model", 'set path.model.from, such as "recipe:NAME"')
+        if not context.training:
+            return OdeStep(model=_untold, solver=SOLVERS[self.solver])
         path = Path(self.model.origin)
         model = _from_file(path, context) if path.suffix == ".safetensors" else context.load(self.model)
         _require_diffusion(self.model.origin, model)
@@ -68,6 +70,10 @@ class OdeStep:
         self, x_t: Tensor, t: Tensor, r: Tensor, x0: Tensor, eps: Tensor, cond: Mapping[str, Tensor]
     ) -> Tensor:
         return self.solver(self.model, x_t, t, r, cond)
+
+
+def _untold(*given: object) -> Tensor:
+    raise RecipeError("path.model", "was not loaded: the path was built for sampling", "build it with training = True")
 
 
 def guided(denoiser: Callable[..., Tensor], scale: float, null: int) -> Callable[..., Tensor]:
