@@ -1,0 +1,82 @@
+"""The recipes of the papers: their numbers, and that two steps of each run."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import genkit
+from genkit import store
+from genkit.kinds import Context, Spec
+from genkit.recipe import load_recipe
+
+CIFAR, IMAGENET = Spec(channels=3, height=32, width=32), Spec(channels=3, height=64, width=64, classes=1000)
+# spec, weights in millions, steps, batch, rate, decay, dropout, N at the end, level of two steps
+PAPERS = {
+    "ict_cifar10": (CIFAR, 56.4, 400_000, 1024, 1e-4, 0.99993, 0.3, 1281, 0.821),
+    "ict_deep_cifar10": (CIFAR, 97.6, 400_000, 1024, 1e-4, 0.99993, 0.3, 1281, 0.821),
+    "ict_imagenet64": (IMAGENET, 282.2, 800_000, 4096, 1e-4, 0.99997, 0.2, 1281, 1.526),
+    "ict_deep_imagenet64": (IMAGENET, 472.8, 800_000, 4096, 1e-4, 0.99997, 0.2, 1281, 1.526),
+    "ct_cifar10": (CIFAR, 56.4, 800_000, 512, 4e-4, 0.9999, 0.0, 151, 0.821),
+    "ct_imagenet64": (IMAGENET, 295.9, 800_000, 2048, 1e-4, 0.999943, 0.0, 201, 1.913),
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_recipe_has_the_numbers_of_its_paper(name):
+    spec, millions, steps, batch, rate, decay, dropout, points, level = PAPERS[name]
+    recipe = load_recipe(name)
+    objective = recipe.objective
+    context = Context(spec=spec, device="meta", total_steps=steps)
+    network = genkit.build(objective.network, context)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+    assert (recipe.train.steps, recipe.train.batch_size) == (steps, batch)
+    assert (recipe.optimizer.lr, recipe.optimizer.decay, recipe.ema.decay) == (rate, "constant", decay)
+    assert objective.network.dropout == dropout
+    assert objective.curriculum(steps - 1, steps) == points and objective.sampler.levels == (level,)
+    assert (recipe.evaluate.samples, recipe.evaluate.steps) == (50_000, (1, 2))
+    if name.startswith("ict"):
+        c = 0.00054 * math.sqrt(spec.size)
+        x, y = torch.zeros(2, 1, *spec.shape, dtype=torch.float64)
+        y[0, 0, 0, 0] = c
+        distance = genkit.build(objective.loss, Context(spec=spec))(x, y).item()
+        assert distance == pytest.approx(c * (math.sqrt(2) - 1)) and objective.curriculum(0, steps) == 11
+        assert (objective.noise.p_mean, objective.noise.p_std) == (-1.1, 2.0)
+        assert not objective.network.scale_shift_norm and objective.network.positional_scale == 1
+    else:
+        assert objective.curriculum(0, steps) == 2
+        assert objective.teacher.mu(2) == pytest.approx({"ct_cifar10": 0.9, "ct_imagenet64": 0.95}[name])
+
+
+def test_the_networks_that_embed_by_frequencies_have_the_scale_of_their_paper():
+    scales = {name: load_recipe(name).objective.network.fourier_scale for name in ("ict_cifar10", "ct_cifar10")}
+    assert scales == {"ict_cifar10": 0.02, "ct_cifar10": 16.0}
+
+
+def test_the_adm_of_ict_drops_features_at_16_pixels_and_below_only():
+    network = genkit.build(load_recipe("ict_imagenet64").objective.network, Context(spec=IMAGENET, device="meta"))
+    dropping = {stage.block.dropout for stage in [*network.encoder[:7]]}, network.encoder[-1].block.dropout
+    assert dropping == ({0.0}, 0.2)
+
+
+SMALL = [
+    *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
+    *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
+]
+PROXIES = {"ict_cifar10_proxy": CIFAR, "ct_cifar10_proxy": CIFAR}
+
+
+@pytest.mark.parametrize("name", [*PAPERS, *PROXIES])
+def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
+    spec = PROXIES.get(name) or PAPERS[name][0]
+    draw = np.random.RandomState(0)
+    images = draw.randint(0, 256, (24, *spec.shape)).astype(np.uint8)
+    labels = np.arange(24) * max(spec.classes, 1) // 24
+    store.write(tmp_path / "data.h5", {"train/images": images, "train/labels": labels}, {})
+    overrides = [*SMALL, "dataset.use=hdf5", f"dataset.path={tmp_path / 'data.h5'}"]
+    overrides += ["dataset.labels=true"] if spec.classes else []
+    overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective.loss).lower() else []
+    denoiser = genkit.load(genkit.run(load_recipe(name, overrides=overrides)).folder)
+    x0 = genkit.sample(denoiser, 2, steps=2, seed=0)
+    assert x0.shape == (2, *spec.shape) and x0.isfinite().all()
