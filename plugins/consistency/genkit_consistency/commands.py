@@ -41,13 +41,14 @@ def search_steps(
         show.as_json(found)
         return
     noise, best = found["noise"], found["figure"]
-    rows = [
-        [_spelt(levels), f"{value:.5g}", "" if abs(value - best) > 2 * noise else "no" if value != best else "the best"]
-        for levels, value in found["probes"]
-    ]
+    rows = [[_spelt(levels), f"{value:.5g}", _apart(value, best, noise)] for levels, value in found["probes"]]
     show.table([["levels", found["metric"], "told apart"], *rows])
     print(f"\nbest: levels = [{', '.join(f'{s:.4g}' for s in found['levels'])}] in the recipe's [sampler]")
     print(f"{found['metric']} {best:.5g}, standard deviation {noise:.2g} over {seeds} seeds of {samples} samples")
+
+
+def _apart(value: float, best: float, noise: float) -> str:
+    return "the best" if value == best else "yes" if abs(value - best) > 2 * noise else "no"
 
 
 def _spelt(levels: tuple[float, ...]) -> str:
