@@ -96,6 +96,7 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
         **told,
         spec=data.spec,
         data=data.identity,
+        dataset=recipe.dataset,
         total_steps=recipe.train.steps,
         load=functools.partial(models.load_source, device=device),
     )

@@ -122,6 +122,7 @@ class Context(Setup):
 
     spec: Spec
     data: str = ""  # identity of the data set's content
+    dataset: Any = None  # its component, where it is at hand
     total_steps: int = 0  # planned length K of the training, for what changes over it; 0: not told
     student: Denoiser | None = None
     load: Callable[[Source], Denoiser] = _no_models

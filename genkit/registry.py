@@ -60,7 +60,7 @@ _BUNDLED: dict[str, dict[str, tuple[str, ...]]] = {
         )
     },
     "genkit-lab-metrics": {
-        "features": ("pixels", "inception"),
+        "features": ("pixels", "inception", "classifier"),
         "metric": ("fd", "precision-recall", "density-coverage", "kid", "inception-score"),
         "protocol": ("edm-fid", "cm-cifar10", "adm-imagenet64"),
     },

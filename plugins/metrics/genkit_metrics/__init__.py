@@ -13,6 +13,10 @@ def genkit_features():
             "genkit_metrics.inception:Inception",
             "Inception-v3 of 2015, the network of FID: pool (2,048), spatial (2,023) and logits (1,008, unbiased).",
         ),
+        "classifier": lazy(
+            "genkit_metrics.classifier:Classifier",
+            "A small network that learnt the classes of the data at hand by a fixed recipe: pool (128) and logits.",
+        ),
     }
 
 
