@@ -35,7 +35,8 @@ def test_a_recipe_has_the_numbers_of_its_paper(name):
     assert (recipe.optimizer.lr, recipe.optimizer.decay, recipe.ema.decay) == (rate, "constant", decay)
     assert objective.network.dropout == dropout
     assert objective.curriculum(steps - 1, steps) == points and objective.sampler.levels == (level,)
-    assert (recipe.evaluate.samples, recipe.evaluate.steps) == (50_000, (1, 2))
+    assert (recipe.evaluate.count, recipe.evaluate.steps) == (50_000, (1, 2))
+    assert recipe.evaluate.protocol.shape == spec.shape
     if name.startswith("ict"):
         c = 0.00054 * math.sqrt(spec.size)
         x, y = torch.zeros(2, 1, *spec.shape, dtype=torch.float64)
