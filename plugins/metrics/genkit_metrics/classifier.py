@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import attrs
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genkit import data, distributed, registry
@@ -102,7 +103,7 @@ def _extractor(component: Classifier, dataset: Any, setup: Setup, device: str) -
     recipe = [component.seed, Classifier.revision, WIDTHS, STEPS, BATCH, RATE]
     what = json.dumps([labelled.identity, spec.classes, spec.flip, recipe])
     label = f"{name}-{hashlib.sha256(what.encode()).hexdigest()[:8]}"
-    path = setup.cache_dir / "classifiers" / f"{label}.pt" if setup.cache_dir else None
+    path = setup.cache_dir / "classifiers" / f"{label}.safetensors" if setup.cache_dir else None
     network = _initial(spec, component.seed)
     if path is None or not _read(path, network):
         if distributed.rank() == 0:
@@ -162,8 +163,8 @@ def _steps(network: nn.ModuleDict, labelled: Data, seed: int) -> None:
 def _read(path: Path, network: nn.ModuleDict) -> bool:
     """Whether there was one; a damaged file is made anew."""
     try:
-        network.load_state_dict(torch.load(path, weights_only=True))
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        network.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError):
         return False
     return True
 
@@ -172,5 +173,5 @@ def _write(path: Path, network: nn.ModuleDict) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(network.state_dict(), partial)
+        save_file(network.state_dict(), partial)
         partial.replace(path)

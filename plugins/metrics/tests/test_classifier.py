@@ -73,7 +73,7 @@ def test_it_is_trained_once(short, monkeypatch, tmp_path, capsys):
     context = attrs.evolve(CONTEXT, cache_dir=tmp_path)
     first = Classifier().build(context)
     (path,) = tmp_path.glob("classifiers/*")
-    assert path.name == f"{first.label}.pt" and "training the classifier" in capsys.readouterr().err
+    assert path.name == f"{first.label}.safetensors" and "training the classifier" in capsys.readouterr().err
     classifier._extractor.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(classifier, "_train", lambda *given: pytest.fail("trained again"))
@@ -115,7 +115,7 @@ def test_a_run_measured_by_it(short, monkeypatch, tmp_path):
     small = ["network.model_channels=8", "network.num_blocks=1", "evaluate.samples=200", "evaluate.steps=[1]"]
     train = ["train.steps=2", "train.batch_size=8", "train.sample_every_steps=0"]
     done = genkit.run(genkit.load_recipe("ict_digits", [*metrics, *small, *train]), tmp_path / "run")
-    (path,) = (tmp_path / "cache" / "classifiers").glob("*.pt")
+    (path,) = (tmp_path / "cache" / "classifiers").glob("*.safetensors")
     names = {name.partition("@")[0].partition(".")[2].replace(path.stem, "*") for name in done.figures}
     with_floors = ("fd", "precision", "recall", "density", "coverage", "is")
     assert names == {f"{n}-*{end}" for n in with_floors for end in ("", "_floor")} | {
