@@ -1,6 +1,7 @@
 """Public files: found where they may be, never used unverified, downloaded whole or not at all."""
 
 import hashlib
+import io
 import json
 import os
 
@@ -89,14 +90,19 @@ def test_a_download_of_something_else_leaves_nothing(tmp_path, there, content, s
     assert kept(tmp_path) == []
 
 
-def test_a_download_stops_at_the_size_that_the_file_should_have(tmp_path, there, monkeypatch):
-    file = public(there, size=100)
+def test_a_download_stops_at_the_size_that_the_file_should_have(there, monkeypatch):
+    reads = []
+
+    class Counted(io.BytesIO):
+        def read(self, size):
+            reads.append(size)
+            return super().read(size)
+
     monkeypatch.setattr(files, "CHUNK", 64)
-    with there.open("rb") as source:
-        monkeypatch.setattr(files, "urlopen", lambda url, timeout: source)
-        with pytest.raises(DataError, match="more bytes"):
-            files.locate(file)
-        assert source.closed
+    monkeypatch.setattr(files, "urlopen", lambda url, timeout: Counted(CONTENT))
+    with pytest.raises(DataError, match="more bytes"):
+        files.locate(public(there, size=100))
+    assert reads == [64, 64]
 
 
 def test_no_connection_is_one_line_that_says_what_to_do(tmp_path, there):
