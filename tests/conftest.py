@@ -1,5 +1,6 @@
 """One thread, runs in a folder of the test's own, and plugins as they are installed."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -34,3 +35,48 @@ def tiny():
         "network.num_blocks=1",
         "evaluate.samples=300",
     ]
+
+
+class ForkedSlot:
+    """A slot's process as `subprocess.Popen` would have it, forked from this one: nothing is imported again."""
+
+    def __init__(self):
+        from genkit.studies import slot
+
+        theirs, writing = os.pipe()
+        reading, ours = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(writing)
+            os.close(reading)
+            os.dup2(theirs, 0)
+            os.dup2(ours, 1)
+            with contextlib.suppress(BaseException):
+                slot.serve()
+            os._exit(0)
+        os.close(theirs)
+        os.close(ours)
+        self.stdin, self.stdout = os.fdopen(writing, "wb"), os.fdopen(reading, "rb")
+
+    def poll(self):
+        return None
+
+    def wait(self):
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def forked_slots(monkeypatch):
+    """Studies that start no Python anew: slots are forked from the test's process."""
+    import torch._dynamo  # noqa: F401 - as slots have it
+
+    from genkit import studies
+    from genkit.studies import pool, smoke
+
+    class ForkedPool(pool.LocalPool):
+        def start(self):
+            if not self.free and not self.taken:
+                self.free.append(pool.Slot(ForkedSlot()))
+
+    monkeypatch.setattr(studies, "LocalPool", ForkedPool)
+    monkeypatch.setattr(smoke, "SECONDS", 0.0)

@@ -1,15 +1,21 @@
 """Studies: what is compared, how it is kept, and how it is run."""
 
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import attrs
 import pytest
 
-from genkit import study
+from genkit import cli, record, studies, study
 from genkit.errors import DataError
 from genkit.recipe import load_recipe
+from genkit.studies import planning
 from genkit.study import Arm, Study, Trial
+from genkit.testing import present, provide
+
+PROBES = Path(__file__).parent / "probes"
 
 
 @pytest.fixture
@@ -54,3 +60,147 @@ def test_a_study_that_is_not_there_is_a_line_with_those_that_are(small):
         study.find("smal")
     whole = json.loads(Path(small.folder, "study.json").read_text())
     assert whole["trials"][0]["folder"] == "ict_ring-00"  # from the runs root: the whole can be moved
+
+
+# ---- running -------------------------------------------------------------------------------------
+
+RING = [
+    "ict_ring", "train.steps=24", "train.save_every_steps=8", "train.log_every_steps=8", "train.batch_size=16",
+    "evaluate.samples=100", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture
+def ablate(forked_slots, tmp_path, capfd):
+    """`ablate("--swap", …, code=5)`: the command in this process, with the probe `fragile` at hand."""
+
+    def call(*argv, code=0):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["ablate", *RING, *argv])
+        told = capfd.readouterr()
+        assert (left.value.code or 0) == code, told.err
+        return told
+
+    with present(PROBES, provide(tmp_path / "site", "fragile", "probe_fragile")):
+        yield call
+
+
+def begun():
+    """How often each run was begun or gone on with."""
+    counts = {}
+    for run in record.runs():
+        counts[run.folder.name] = sum(e["event"] in ("start", "resume") for e in record.events(run.folder))
+    return counts
+
+
+def states():
+    known = study.load(study.find("latest"))
+    return {arm.label: [trial.state for trial in known.of(arm)] for arm in known.arms}
+
+
+def test_only_what_is_missing_runs_and_baselines_are_shared(ablate):
+    ablate("--swap", "loss=l2", "--seeds", "2")
+    first = begun()
+    assert len(first) == 4 and set(first.values()) == {1}
+    ablate("--swap", "loss=l2", "--seeds", "2")
+    assert begun() == first
+    told = ablate("--swap", "loss=l2,l1", "--seeds", "2")
+    assert len(begun()) == 6 and set(begun().values()) == {1}
+    assert "6 trials, 2 to run" in told.err and len(study.studies()) == 2
+    assert all(trial.figures["fd.fd@1"] > 0 for trial in study.load(study.find("latest")).trials)
+    assert all(run.trial for run in record.runs())
+
+
+def test_a_dry_run_tells_the_plan_and_runs_nothing(ablate):
+    told = ablate("--swap", "loss=l2", "--seeds", "3,5", "--dry-run")
+    assert "loss: pseudo-huber -> l2" in told.out and "4 trials, 4 to run" in told.err and "device hours" in told.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("trouble", "state"), [("crash", "crashed"), ("memory", "out-of-memory"), ("kill", "crashed")])
+def test_an_arm_that_fails_stops_no_other_and_is_tried_again_alone(ablate, trouble, state):
+    Path("trouble").write_text(trouble)
+    told = ablate("--swap", "loss=fragile", "--swap", "loss=l2", code=5)
+    assert states() == {"baseline": ["done"], "loss=fragile": [state], "loss=l2": ["done"]}
+    known = {trial.arm: trial for trial in study.load(study.find("latest")).trials}
+    reasons = {"crash": "RuntimeError: the loss has broken", "memory": "can't allocate memory", "kill": "signal 9"}
+    assert reasons[trouble] in known["loss=fragile"].reason and reasons[trouble] in told.out
+    assert record.summary(known["loss=fragile"].folder).state == state
+    before = begun()
+    Path("trouble").unlink()
+    ablate("--swap", "loss=fragile", "--swap", "loss=l2", "--only", "failed")
+    assert set(map(tuple, states().values())) == {("done",)}
+    assert sum(begun().values()) == sum(before.values()) + 1
+    assert not known["loss=fragile"].figures and "resume" in [
+        e["event"] for e in record.events(known["loss=fragile"].folder)
+    ]
+
+
+def test_fail_fast_begins_no_other_trial(ablate):
+    Path("trouble").write_text("crash")
+    ablate("--swap", "loss=fragile", "--swap", "loss=l2", "--fail-fast", code=5)
+    assert states() == {"baseline": ["done"], "loss=fragile": ["crashed"], "loss=l2": ["todo"]}
+
+
+def test_a_diverging_arm_is_a_result_and_is_not_run_again(ablate):
+    big = 'optimizer={use="adam", lr=1e30}'
+    told = ablate("--swap", big)
+    assert states() == {"baseline": ["done"], big: ["diverged"]} and "not finite" in told.out
+    before = begun()
+    ablate("--swap", big)
+    assert begun() == before
+
+
+def test_arms_that_cannot_take_two_steps_are_told_all_at_once_before_anything_runs(ablate):
+    Path("trouble").write_text("crash")
+    told = ablate("--swap", "loss={use='fragile', at=0},{use='fragile', at=1},l2", code=2)
+    assert told.err.count("two steps of it fail: RuntimeError: the loss has broken") == 2
+    assert not Path("runs").exists()
+
+
+def test_a_signal_lets_the_trial_save_and_the_same_command_goes_on(ablate):
+    Path("trouble").write_text(f"stop {os.getpid()}")
+    told = ablate("--swap", "loss=fragile", code=75)
+    assert "SIGTERM; 1 of 2 trials are done" in told.err and "the same command goes on" in told.err
+    assert states() == {"baseline": ["done"], "loss=fragile": ["preempted"]}
+    Path("trouble").unlink()
+    ablate("--swap", "loss=fragile")
+    assert states() == {"baseline": ["done"], "loss=fragile": ["done"]} and set(begun().values()) == {1, 2}
+
+
+def test_a_run_that_another_study_holds_is_waited_for(forked_slots):
+    asked = studies.ask(RING[0], ["loss=l2"], RING[1:-2])
+    baseline = planning.plan(asked, "cpu").trials[0]
+    seen = []
+    baseline.folder.mkdir(parents=True)
+    with (baseline.folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def watch(now):
+            seen.append([trial.state for trial in now.trials])
+            if len(seen) == 2:
+                assert now.trials[0].reason.startswith("held by")
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+        done = studies.ablate(RING[0], ["loss=l2"], RING[1:-2], device="cpu", watch=watch)
+    assert seen[:2] == [["running", "running"], ["running", "done"]]
+    assert [trial.state for trial in done.trials] == ["done", "done"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "told"),
+    [
+        (["--swap", "loss=l2", "--seeds", "0"], 2, "--seeds"),
+        (["--swap", "loss=l2", "--seeds", "1,1"], 2, "stands twice"),
+        (["--swap", "loss=l2", "--metric", "fid@1"], 2, "fd.….@1"),
+        (["--swap", "loss=l2", "--only", "todo"], 2, "only failed is known"),
+        (["--swap", "loss=l2", "--jobs", "0"], 2, "--jobs"),
+        (["--swap", "loss=l2", "--per-device", "2"], 4, "--jobs"),
+        (["--swap", "loss=l2", "--launcher", "slrum"], 2, "slrum"),
+        (["--from", "ict_digits", "--swap", "loss=l2"], 2, "--swap beside"),
+    ],
+    ids=str,
+)
+def test_wrong_words_are_a_line_and_leave_nothing(ablate, argv, code, told):
+    assert told in ablate(*argv, code=code).err
+    assert not Path("runs").exists()

@@ -6,7 +6,6 @@ no clock is asked. $GENKIT_KILLS is how many kills there are, 10 if not set; wha
 """
 
 import collections
-import contextlib
 import mmap
 import os
 import random
@@ -19,8 +18,7 @@ from pathlib import Path
 import torch
 import torch._dynamo
 
-from genkit import checkpoint, cli, record, studies, study
-from genkit.studies import pool, slot, smoke
+from genkit import checkpoint, cli, record, study
 
 KILLS = int(os.environ.get("GENKIT_KILLS", "10"))
 COMMAND = [
@@ -28,39 +26,6 @@ COMMAND = [
     "train.batch_size=16", "evaluate.samples=100", "--swap", "loss=l2", "--seeds", "2", "--device", "cpu",
 ]  # fmt: skip
 TOUCHES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir")
-
-
-class ForkedSlot:
-    """A slot's process, as `subprocess.Popen` would have it."""
-
-    def __init__(self):
-        theirs, self.writing = os.pipe()
-        self.reading, ours = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(self.writing)
-            os.close(self.reading)
-            os.dup2(theirs, 0)
-            os.dup2(ours, 1)
-            with contextlib.suppress(BaseException):
-                slot.serve()
-            os._exit(0)
-        os.close(theirs)
-        os.close(ours)
-        os.set_inheritable(self.writing, False)
-        self.stdin, self.stdout = os.fdopen(self.writing, "wb"), os.fdopen(self.reading, "rb")
-
-    def poll(self):
-        return None
-
-    def wait(self):
-        os.waitpid(self.pid, 0)
-
-
-class ForkedPool(pool.LocalPool):
-    def start(self):
-        if not self.free and not self.taken:
-            self.free.append(pool.Slot(ForkedSlot()))
 
 
 class Command:
@@ -130,9 +95,7 @@ def same(one, other):
         assert numbers == others and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_killed_at_any_moment_the_same_command_completes_the_study_with_the_same_bits(monkeypatch):
-    monkeypatch.setattr(studies, "LocalPool", ForkedPool)
-    monkeypatch.setattr(smoke, "SECONDS", 0.0)
+def test_killed_at_any_moment_the_same_command_completes_the_study_with_the_same_bits(forked_slots):
     command, chance = Command(), random.Random(0)
     assert command() == 0, Path("log.txt").read_text()
     undisturbed, touches = outcome(), command.touches

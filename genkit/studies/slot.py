@@ -99,6 +99,7 @@ def _call(job: Mapping[str, Any]) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source, target)
+        sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)
         module, _, name = job["call"].partition(":")
         getattr(importlib.import_module(module), name)(**job["with"])
         code = 0
