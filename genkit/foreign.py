@@ -18,8 +18,8 @@ from genkit.recipe import load_recipe
 from genkit.reference import Statistics
 
 
-def data(name: str, device: str) -> Data:
-    """A data set by its name, by a recipe's, or by the folder or HDF5 file that holds its images.
+def dataset(name: str, device: str) -> tuple[Any, Setup]:
+    """A data set's component and setup, by its name, by a recipe's, or by the folder or HDF5 file with its images.
 
     Raises:
         GenkitError: There is none such, or it cannot be read.
@@ -39,7 +39,16 @@ def data(name: str, device: str) -> Data:
                 error
             )
         made, setup = recipe.dataset, Setup(**models.told(recipe, device))
-    found: Data = registry.build(made, setup)
+    return made, setup
+
+
+def data(name: str, device: str) -> Data:
+    """A data set by its name, a recipe's, or a file's.
+
+    Raises:
+        GenkitError: There is none such, or it cannot be read.
+    """
+    found: Data = registry.build(*dataset(name, device))
     return found
 
 
@@ -107,11 +116,11 @@ def evaluate(
     """
     device = models.pick_device(device)
     given, found = samples(Path(path), protocol, device), against(held_against, device)
-    statistics, dataset = (found, None) if isinstance(found, Statistics) else (None, found)
+    statistics, real = (found, None) if isinstance(found, Statistics) else (None, found)
     n = len(given) if count is None else count
     if n > len(given):
         raise DataError(path, f"has {len(given)} samples, {n} are wanted", "draw more, or lower --samples")
-    wanted = dataset.spec.shape if dataset else statistics.shape if statistics else ()
+    wanted = real.spec.shape if real else statistics.shape if statistics else ()
     shape = _shape(path, given, wanted, held_against, say)
     spec = Spec(channels=shape[0], height=shape[1], width=shape[2])
     evaluation.fits(protocol, spec)
@@ -119,10 +128,11 @@ def evaluate(
         device=device,
         cache_dir=cache_folder(),
         folder=Path.cwd(),
-        spec=dataset.spec if dataset else spec,
-        data=dataset.identity if dataset else "",
+        spec=real.spec if real else spec,
+        data=real.identity if real else "",
+        dataset=dataset(held_against, device)[0] if real else None,
     )
-    judged = judge.Judge(metrics, context, dataset, statistics, watch, expected=n)
+    judged = judge.Judge(metrics, context, real, statistics, watch, expected=n)
     figures = judged.figures(_repeated(judge.blocks(given, n), shape[0]))
     about = judged.about()
     told = {

@@ -31,8 +31,9 @@ def make(
     from genkit.kinds import Context
 
     device = distributed.start(models.pick_device(device))
-    data = foreign.data(what, device)
-    context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity)
+    named, setup = foreign.dataset(what, device)
+    data = registry.build(named, setup)
+    context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity, dataset=named)
     component = registry.component("features", features)
     seen = registry.build(component, context)(next(judge.blocks(data, 2)).x)
     metrics = {n: registry.component("metric", "fd", features=component, feature=n, floor=False) for n in seen}
