@@ -100,11 +100,16 @@ def test_two_recipes_are_a_baseline_and_the_factors_between_them():
     assert not designs.differences(out[0].recipe, theirs) and all(len(arm.changes) == 1 for arm in out[1:])
 
 
-def test_settings_of_training_and_levels_are_factors_too(tmp_path):
-    Path("b.toml").write_text('extends = "ict_digits"\n[train]\nbatch_size = 8\nseed = 5\n[levels]\nsigma_max = 40.0\n')
+def test_settings_of_training_are_factors_and_the_seed_is_none():
+    Path("b.toml").write_text('extends = "ict_digits"\n[train]\nbatch_size = 8\nseed = 5\n')
     found = arms(recipe=None, origin="ict_digits", to="b.toml", design="add-on")
-    assert found[-1].recipe.train == attrs.evolve(load_recipe("b.toml").train, seed=0)
-    assert found[-1].recipe.levels.sigma_max == 40.0
+    assert found[-1].recipe.train == attrs.evolve(load_recipe("b.toml").train, seed=0) and len(found) == 2
+
+
+def test_levels_are_part_of_how_one_evaluates_and_no_factor():
+    Path("b.toml").write_text('extends = "ict_digits"\n[levels]\nsigma_max = 40.0\n')
+    with pytest.raises(RecipeError, match=r"evaluated otherwise than the baseline \(levels\)"):
+        arms(recipe=None, origin="ict_digits", to="b.toml")
 
 
 # ---- study files ---------------------------------------------------------------------------------
