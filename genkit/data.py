@@ -104,6 +104,18 @@ def prepare(batch: Batch, spec: Spec, key: Key) -> Batch:
     return Batch(x, batch.cond)
 
 
+def drop_labels(cond: dict[str, Tensor], chance: float, null: int, key: Key) -> dict[str, Tensor]:
+    """Replace labels by the null class, each with the same chance, as guidance without a classifier needs it.
+
+    Source: Ho & Salimans 2022 (arXiv 2207.12598), algorithm 1.
+    """
+    if chance == 0 or "label" not in cond:
+        return cond
+    label = cond["label"]
+    drop = key.uniform("label", len(label), label.device) < chance
+    return {**cond, "label": torch.where(drop, null, label)}
+
+
 def batches(data: Data, seed: int, first: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """This rank's prepared batches of steps first, first + 1, …, the next one read ahead if streamed.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genkit import build, levels
+from genkit.data import drop_labels
 from genkit.denoiser import Denoiser, Loss, Program
 from genkit.errors import PluginError, RecipeError
 from genkit.keys import Key
@@ -89,7 +90,8 @@ class ConsistencyProgram(Program):
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
         """lambda(t, r) d(f(x_t, t), f(x_r, r)) per sample; both passes share x0, eps and dropout masks."""
-        x0, cond = batch.x, self._dropped(batch.cond, key)
+        x0 = batch.x
+        cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         n = self.points(k)
         grid = levels.grid(self.context.levels, n, self.noise, x0.device)
         i = grid.draw(key.uniform("level", len(x0), x0.device))
@@ -106,13 +108,6 @@ class ConsistencyProgram(Program):
         if d.shape != t.shape:
             raise PluginError("loss", f"gave distances of shape {tuple(d.shape)}", f"it owes {len(t)}, one per sample")
         return Loss(self.weighting(t, r, gap) * d, {"N": n, "distance": d.detach().mean()})
-
-    def _dropped(self, cond: dict[str, Tensor], key: Key) -> dict[str, Tensor]:
-        if self.settings.label_drop == 0 or "label" not in cond:
-            return cond
-        label = cond["label"]
-        drop = key.uniform("label", len(label), label.device) < self.settings.label_drop
-        return {**cond, "label": torch.where(drop, self.context.spec.classes, label)}
 
     def started(self) -> None:
         if self.owned is not None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import attrs
-import torch
-from torch import Tensor
 
 from genkit import build, levels
+from genkit.data import drop_labels
 from genkit.denoiser import Denoiser, Loss, Program
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, setting, slot
@@ -57,17 +56,11 @@ class DiffusionProgram(Program):
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
         """lambda(sigma) |D(x0 + sigma eps, sigma) - x0|^2 per sample; the figure is its mean over dimensions."""
-        x0, cond = batch.x, self._dropped(batch.cond, key)
+        x0 = batch.x
+        cond = drop_labels(batch.cond, self.settings.label_drop, self.classes, key)
         sigma = self.noise.icdf(key.uniform("level", len(x0), x0.device)).float()
         x = levels.add_noise(x0, sigma, key.normal("eps", x0))
         with key.dropout(x0.device):
             error = (self.student(x, sigma, cond) - x0).flatten(1)
         values = self.weighting(sigma) * error.square().sum(1)
         return Loss(values, {"denoising": values.detach().mean() / error.shape[1]})
-
-    def _dropped(self, cond: dict[str, Tensor], key: Key) -> dict[str, Tensor]:
-        if self.settings.label_drop == 0 or "label" not in cond:
-            return cond
-        label = cond["label"]
-        drop = key.uniform("label", len(label), label.device) < self.settings.label_drop
-        return {**cond, "label": torch.where(drop, self.classes, label)}
