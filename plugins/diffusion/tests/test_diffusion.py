@@ -99,8 +99,10 @@ def test_labels_are_dropped_at_the_chance_that_is_asked():
     seen = []
     for chance in (0.0, 0.25):
         program = genkit.build(objective(network="mlp", label_drop=chance), context)
-        cond = program._dropped({"label": torch.zeros(4000, dtype=torch.int64)}, Key(0))
-        seen.append((cond["label"] == 4).double().mean().item())
+        program.student.network.register_forward_pre_hook(
+            lambda _, given: seen.append((given[2]["label"] == 4).double().mean().item())
+        )
+        program(Batch(torch.randn(4000, *SPEC.shape), {"label": torch.zeros(4000, dtype=torch.int64)}), 0, Key(0))
     assert seen[0] == 0 and seen[1] == pytest.approx(0.25, abs=0.03)
 
 
