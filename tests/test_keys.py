@@ -48,6 +48,19 @@ def test_two_passes_under_one_key_share_their_dropout_mask_and_leave_the_generat
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(("device", "card"), [("cuda:0", 0), ("cuda", 1)])
+def test_masks_are_drawn_by_the_generator_of_the_device_that_trains(monkeypatch, device, card):
+    """Restoring the CPU's state alone, as published code did, leaves two passes on a GPU with two masks."""
+    cards, before, masks = [torch.Generator(), torch.Generator()], torch.get_rng_state(), []
+    monkeypatch.setattr(torch.cuda, "default_generators", cards)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    for _ in range(2):
+        with Key(0, 1).dropout(device):
+            assert torch.equal(torch.get_rng_state(), before)
+            masks.append(torch.rand(8, generator=cards[card]))
+    assert torch.equal(*masks)
+
+
 def test_micro_batches_have_masks_of_their_own():
     x, masks = torch.ones(100), []
     for micro in (0, 1):

@@ -33,6 +33,8 @@ def test_a_recipe_has_the_numbers_of_its_paper(name):
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
     assert (recipe.train.steps, recipe.train.batch_size) == (steps, batch)
     assert (recipe.optimizer.lr, recipe.optimizer.decay, recipe.ema.decay) == (rate, "constant", decay)
+    plain = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "clip": None, "warmup_steps": 0}
+    assert recipe.optimizer == genkit.component("optimizer", "radam", lr=rate, **plain)
     assert objective.network.dropout == dropout
     assert objective.curriculum(steps - 1, steps) == points and objective.sampler.levels == (level,)
     assert (recipe.evaluate.count, recipe.evaluate.steps) == (50_000, (1, 2))

@@ -1,5 +1,6 @@
 """The objective, its scalings and its sampler, against closed forms."""
 
+import contextlib
 import math
 
 import attrs
@@ -79,6 +80,75 @@ def test_student_and_teacher_share_x0_eps_and_dropout_masks(how, most):
         student = made.student.forward
         made._teacher = [lambda x, sigma, cond: student(x, sigma, cond) if torch.manual_seed(7) else None]
         assert made(batch(), 3, Key(0, 3)).values.abs().max() > 0.1  # another seed, other masks
+
+
+def test_an_averaged_teacher_drops_what_the_student_drops():
+    """Both passes are in training mode: a teacher that drops nothing would be another function."""
+    net = {"use": "unet", "dropout": 0.5, "model_channels": 8, "num_blocks": 1}
+    made = at_one_level(awake(program(network=net, weighting="uniform", loss="l2", teacher="ema")))
+    made.started()
+    teacher, t = made.teacher.forward, {}
+    student = made.student.forward
+
+    def told(x, sigma, cond=None, to=None):
+        t["sigma"] = sigma
+        return student(x, sigma, cond)
+
+    made.student.forward = told
+    made.teacher.forward = lambda x, sigma, cond=None, to=None: teacher(x, t["sigma"], cond)
+    assert not made(batch(), 3, Key(0, 3)).values.any()
+    made.teacher.eval()
+    assert made(batch(), 3, Key(0, 3)).values.abs().max() > 0.1
+
+
+class Devices:
+    """A key that notes for which device masks are asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def uniform(self, purpose, count, device):
+        return torch.zeros(count, dtype=torch.float64, device=device)
+
+    def normal(self, purpose, like):
+        return torch.zeros_like(like)
+
+    def dropout(self, device):
+        self.asked.append(torch.device(device).type)
+        return contextlib.nullcontext()
+
+
+def test_masks_are_asked_for_on_the_device_of_the_batch():
+    objective = genkit.component("objective", "consistency")
+    made, key = genkit.build(objective, attrs.evolve(CONTEXT, device="meta")).to("meta"), Devices()
+    made(Batch(torch.empty(2, 1, 8, 8, device="meta"), {}), 0, key)
+    assert key.asked == ["meta", "meta"]
+
+
+class Nothing(torch.nn.Module):
+    """F = 0 as a network under autocast gives it."""
+
+    def forward(self, x, c_noise, cond):
+        return torch.zeros_like(x, dtype=torch.bfloat16)
+
+
+def test_scalings_and_distances_keep_their_digits_in_the_finest_stage_under_autocast():
+    """With F = 0 only f = c_skip x is left: at N = 1281 its steps are too small for half precision."""
+    made = program(loss="l2")
+    made.student._call = Nothing()
+    key, x0 = Key(0, 99), batch(64).x
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(batch(64), 99, key).values
+    sigmas = CONTEXT.levels.sigmas(1281)
+    i = levels.grid(CONTEXT.levels, made.points(99), made.noise).draw(key.uniform("level", 64))
+    assert made.points(99) == 1281 and found.dtype == torch.float32
+    eps = key.normal("eps", x0).double()
+    f_t, f_r = (
+        levels.expand(0.25 / ((s - 0.002) ** 2 + 0.25), x0) * levels.add_noise(x0, s, eps)
+        for s in (sigmas[i + 1], sigmas[i])
+    )
+    exact = (f_t - f_r).square().flatten(1).mean(1) / sigmas.diff()[i]
+    assert torch.allclose(found.double(), exact, rtol=2e-3)
 
 
 def test_the_loss_is_lambda_d_at_neighbours_of_the_grid():
@@ -174,6 +244,18 @@ def test_the_objective_is_least_at_the_exact_function_for_fine_grids():
         return (pinned[0] - pinned[1]).square().mean() / pinned[0].square().mean()
 
     assert value(0.5) < min(value(0.3), value(0.8))
+
+
+def test_noise_between_steps_leaves_out_what_the_smallest_level_has():
+    asked = []
+
+    def f(x, sigma, cond):
+        asked.append(x)
+        return torch.ones_like(x)
+
+    genkit.build(genkit.component("sampler", "consistency"), CONTEXT)(f, lambda j: torch.full((1,), 3.0), {}, [0.003])
+    assert asked[0].item() == 240
+    assert asked[1].item() - 1 == pytest.approx(3 * math.sqrt(0.003**2 - 0.002**2), rel=1e-4)
 
 
 @pytest.mark.parametrize(("steps", "nfe"), [(1, 1), (2, 2), (4, 4), ([0.8], 2), ([5.0, 1.0], 3)])

@@ -1,5 +1,6 @@
 """iCT's choices against the paper's formulas and numbers; each trap of its re-implementations is caught."""
 
+import contextlib
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 import genkit
 from genkit.errors import RecipeError
+from genkit.kinds import Batch
 from genkit.levels import Levels
 
 CIFAR = genkit.Context(spec=genkit.Spec(channels=3, height=32, width=32))
@@ -99,3 +101,71 @@ def test_the_teacher_is_the_student_and_is_saved_once():
     program = genkit.build(genkit.component("objective", "consistency"), grey)
     assert program.teacher is program.student
     assert {name.split(".")[0] for name in program.state_dict()} == {"student"}
+
+
+# ---- a whole step beside the paper's formulas ------------------------------------------------------
+
+
+class Tiny(torch.nn.Module):
+    """F(x, c) = a tanh(x) + b c + g x^2."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = torch.nn.Parameter(weights.clone())
+
+    def forward(self, x, c_noise, cond):
+        a, b, g = self.weights
+        return a * x.tanh() + b * c_noise.reshape(-1, 1, 1, 1) + g * x * x
+
+
+class Given:
+    """A key whose draws are given."""
+
+    def __init__(self, u, eps):
+        self.u, self.eps = u, eps
+
+    def uniform(self, purpose, count, device):
+        return self.u
+
+    def normal(self, purpose, like):
+        return self.eps
+
+    def dropout(self, device):
+        return contextlib.nullcontext()
+
+
+def published(weights, x0, eps, u, n):
+    """lambda(sigma_i) d(f(x + sigma_{i+1} z), f(x + sigma_i z)) from table 1 and eq. 10, in float64."""
+    a, b = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    sigmas = torch.tensor([(a + i / (n - 1) * (b - a)) ** 7 for i in range(n)], dtype=torch.float64)
+    below = [math.erf((math.log(s) + 1.1) / (math.sqrt(2) * 2.0)) for s in sigmas.tolist()]
+    i = torch.tensor([sum((e - below[0]) / (below[-1] - below[0]) <= v for e in below[1:]) for v in u.tolist()])
+
+    def f(sigma, w):
+        s = sigma.reshape(-1, 1, 1, 1)
+        x, root = x0 + s * eps, (s**2 + 0.25).sqrt()
+        out = w[0] * (x / root).tanh() + w[1] * s.log() / 4 + w[2] * (x / root) ** 2
+        return 0.25 / ((s - 0.002) ** 2 + 0.25) * x + 0.5 * (s - 0.002) / root * out
+
+    c = 0.00054 * math.sqrt(x0[0].numel())
+    square = (f(sigmas[i + 1], weights) - f(sigmas[i], weights.detach())).square().sum((1, 2, 3))
+    return ((square + c**2).sqrt() - c) / (sigmas[i + 1] - sigmas[i])
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 11), (50, 161)])
+def test_a_step_of_ict_has_the_losses_and_the_gradient_of_the_papers_formulas(k, n):
+    context = genkit.Context(spec=genkit.Spec(channels=3, height=2, width=2), total_steps=100)
+    program = genkit.build(genkit.component("objective", "consistency", network="mlp"), context)
+    weights = torch.tensor([0.7, -0.3, 0.2], dtype=torch.float64, requires_grad=True)
+    program.student.network = program.student._call = made = Tiny(weights.detach())
+    x0 = torch.arange(60, dtype=torch.float64).sin().reshape(5, 3, 2, 2) * 0.5
+    eps = (3 * torch.arange(60, dtype=torch.float64) + 1).cos().reshape(5, 3, 2, 2)
+    u = torch.tensor([0.01, 0.3, 0.55, 0.8, 0.995], dtype=torch.float64)
+    exact = published(weights, x0, eps, u, n)
+    exact.mean().backward()
+    found = program(Batch(x0, {}), k, Given(u, eps)).values
+    found.mean().backward()
+    assert program.points(k) == n
+    assert found.tolist() == pytest.approx(exact.tolist(), rel=1e-5)
+    gradient = weights.grad.tolist()  # levels are float32, and a small part is a difference of larger ones
+    assert made.weights.grad.tolist() == pytest.approx(gradient, rel=1e-5, abs=1e-5 * max(map(abs, gradient)))
