@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ from typing import IO, Any
 import attrs
 
 from genkit import checkpoint
-from genkit.errors import CheckpointError, DataError
+from genkit.errors import CheckpointError, DataError, GenkitError
 
 
 def root() -> Path:
@@ -150,7 +150,7 @@ def summary(folder: Path) -> Summary:
         steps=steps,
         figures=figures,
         trial=bool(lock.get("trial")),
-        created=lock.get("created", 0.0),
+        created=float(lock.get("created", 0.0)),
     )
 
 
@@ -160,10 +160,19 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda e: e.get("protocol", {}).get("samples", 0), reverse=True)
 
 
-def runs() -> list[Summary]:
-    """All runs, newest first."""
-    folders = [p.parent for p in root().glob("*/lock.json")]
-    return sorted((summary(f) for f in folders), key=lambda s: s.created, reverse=True)
+def runs(damaged: Callable[[str], None] = lambda text: None) -> list[Summary]:
+    """All runs, newest first.
+
+    Args:
+        damaged: Told of each folder that cannot be read, which is left out.
+    """
+    found = []
+    for folder in sorted(path.parent for path in root().glob("*/lock.json")):
+        try:
+            found.append(summary(folder))
+        except (GenkitError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            damaged(f"{folder} is passed over: {error}")
+    return sorted(found, key=lambda s: s.created, reverse=True)
 
 
 def find(run: str | Path) -> Path:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
 from genkit.cli import show
 from genkit.cli.run import Json
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+Run = Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")]
 
 
 @app.callback()
@@ -16,21 +21,140 @@ def _runs() -> None:
 
 
 @app.command("list")
-def list_(json: Json = False) -> None:
-    """Runs, newest first."""
+def list_(
+    every: Annotated[bool, typer.Option("--all", help="Also folders that --fresh renamed.")] = False,
+    json: Json = False,
+) -> None:
+    """Runs, newest first, and in what those of one name differ."""
     import attrs
 
-    from genkit import record
+    from genkit import record, runs
 
-    found = record.runs()
+    found = [s for s in record.runs(lambda text: show.say(f"note: {text}")) if every or ".old" not in s.folder.suffix]
+    told = runs.in_what(found)
     if json:
-        show.as_json([attrs.asdict(summary) for summary in found])
+        show.as_json([{**attrs.asdict(s), "differs": told.get(s.folder, "")} for s in found])
         return
-    rows = [["run", "state", "step", "figures"]]
+    rows = [["run", "state", "step", "differs", "figures"]]
     for s in found:
-        flat = record.figures_of({"steps": {n: {"figures": f} for n, f in s.figures.items()}})
-        shown = "  ".join(f"{name} {value:.3g}" for name, value in flat.items() if "floor" not in name)
-        rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", shown])
+        rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", told.get(s.folder, ""), _figures(s.figures)])
     show.table(rows)
     if not found:
         show.say(f"no runs in {record.root()}: `genkit run ict_digits` makes one")
+
+
+def _figures(by_steps: dict[str, dict[str, float]]) -> str:
+    from genkit import record
+
+    every = record.figures_of({"steps": {n: {"figures": f} for n, f in by_steps.items()}})
+    return "  ".join(f"{name} {value:.3g}" for name, value in every.items() if "floor" not in name)
+
+
+@app.command("show")
+def show_(run: Run, json: Json = False) -> None:
+    """State, figures and size of a run, and in what its recipe differs from the installed one of its name."""
+    from genkit import checkpoint, record, runs
+    from genkit.recipe import installed, load_recipe
+
+    folder = record.find(run)
+    s, lock = record.summary(folder), record.read(folder / "lock.json")
+    own = runs.flat(record.recipe_file(folder))
+    base = runs.flat(load_recipe(s.name).tree()) if s.name in installed() else {}
+    found: dict[str, Any] = {
+        "folder": str(folder),
+        "id": s.id,
+        "state": s.state,
+        "step": f"{s.k} of {s.steps}",
+        "figures": _figures(s.figures),
+        "checkpoints": [p.name for p in checkpoint.present(folder / "checkpoints")],
+        "best": checkpoint.best(folder / "checkpoints").get("k"),
+        "bytes": runs.size(folder),
+        "studies": runs.studies_of(folder),
+        "made with": {name: lock.get(name) for name in ("genkit", "torch", "device", "threads", "world_size", "git")},
+        "differs": {key: [base.get(key), own.get(key)] for key in runs.differing([base, own])} if base else {},
+    }
+    if json:
+        show.as_json(found)
+        return
+    rows = [[name, _text(value)] for name, value in found.items() if value not in ([], {}, None, "")]
+    show.table([["", s.folder.name], *rows])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        pairs = (f"{k} {v[0]} -> {v[1]}" if isinstance(v, list) else f"{k} {v}" for k, v in value.items() if v)
+        return ", ".join(pairs)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@app.command()
+def diff(a: Run, b: Run, json: Json = False) -> None:
+    """In what two runs' recipes and figures differ."""
+    from genkit import record, runs
+
+    folders = [record.find(run) for run in (a, b)]
+    recipes = [runs.flat(record.recipe_file(folder)) for folder in folders]
+    figures = [record.figures_of({"steps": _steps(record.summary(folder).figures)}) for folder in folders]
+    found = {
+        kind: {key: [side.get(key) for side in sides] for key in runs.differing(sides)}
+        for kind, sides in (("recipe", recipes), ("figures", figures))
+    }
+    if json:
+        show.as_json(found)
+        return
+    rows = [[key, *map(_number, both)] for kind in found.values() for key, both in kind.items()]
+    show.table([["", *(folder.name for folder in folders)], *rows])
+
+
+def _steps(figures: dict[str, dict[str, float]]) -> dict[str, Any]:
+    return {n: {"figures": f} for n, f in figures.items()}
+
+
+def _number(value: object) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def remove(
+    run: Annotated[list[str], typer.Argument(help="Runs.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also trials of studies.")] = False,
+) -> None:
+    """Remove runs, with all that they hold; not those that are running."""
+    from genkit import record, runs
+    from genkit.errors import RecipeError
+
+    folders = [record.find(name) for name in run]
+    for folder in folders:
+        runs.removable(folder, force)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise RecipeError("runs remove", "nobody is there to be asked", "give --yes")
+        named = ", ".join(folder.name for folder in folders)
+        typer.confirm(f"remove {named} ({_mega(sum(map(runs.size, folders)))})?", abort=True)
+    runs.remove(folders, lambda path, bytes_: print(f"removed {path} ({_mega(bytes_)})"))
+
+
+@app.command()
+def gc(
+    old: Annotated[bool, typer.Option("--old", help="Also folders that --fresh renamed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+) -> None:
+    """Remove half-written files, and checkpoints of finished runs but the last and the best."""
+    from genkit import runs
+
+    found = list(runs.superseded(old))
+    if dry_run:
+        for path in found:
+            print(f"would remove {path} ({_mega(runs.size(path))})")
+        print(f"{_mega(sum(map(runs.size, found)))} in {len(found)} places")
+        return
+    print(f"{_mega(runs.remove(found, _told))} freed in {len(found)} places")
+
+
+def _told(path: Path, bytes_: int) -> None:
+    print(f"removed {path} ({_mega(bytes_)})")
+
+
+def _mega(bytes_: int) -> str:
+    return f"{bytes_ / 1e6:.1f} MB"
