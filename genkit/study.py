@@ -155,36 +155,11 @@ def _recipe(arm: Mapping[str, Any], path: Path) -> Recipe:
 # ---- for people and programs ---------------------------------------------------------------------
 
 
-def table(study: Study) -> list[list[str]]:
-    """Rows of arms: means of figures over the seeds that are done, and in brackets the difference to the baseline."""
-    means = {arm.label: _means(study.of(arm)) for arm in study.arms}
-    base = means[study.arms[0].label]
-    names = [n for n in dict.fromkeys(n for figures in means.values() for n in figures) if "floor" not in n]
-    rows = [["arm", "state", *names]]
-    for arm in study.arms:
-        cells = []
-        for name in names:
-            value = means[arm.label].get(name)
-            if value is None:
-                cells.append("–")
-            elif arm is study.arms[0] or name not in base:
-                cells.append(f"{value:.3g}")
-            else:
-                cells.append(f"{value:.3g} ({value - base[name]:+.3g})")
-        rows.append([arm.label, states(study.of(arm)), *cells])
-    return rows
-
-
 def states(trials: Sequence[Trial]) -> str:
     """How far an arm is, in words: "done", or "1 done, 2 diverged"."""
     counts = {state: sum(t.state == state for t in trials) for state in STATES}
     there = {state: n for state, n in counts.items() if n}
     return next(iter(there)) if len(there) == 1 else ", ".join(f"{n} {state}" for state, n in there.items())
-
-
-def _means(trials: Sequence[Trial]) -> dict[str, float]:
-    done = [trial.figures for trial in trials if trial.state == "done"]
-    return {n: sum(f[n] for f in done) / len(done) for n in (done[0] if done else {})}
 
 
 def as_plain(study: Study) -> dict[str, Any]:

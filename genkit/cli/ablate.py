@@ -37,14 +37,20 @@ def ablate(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Run a recipe and what differs from it, compare; the same command runs only what is missing."""
-    from genkit import studies, study
+    """Run a recipe and what differs from it, compare; the same command runs only what is missing.
+
+    `genkit ablate report STUDY` makes the tables of a study again.
+    """
+    from genkit import comparison, studies, study
     from genkit.errors import RecipeError
     from genkit.studies import planning, running
 
     if only not in ("", "failed"):
         raise RecipeError("--only", f"{only!r}", "only failed is known")
     given = list(overrides or [])
+    if recipe == "report":
+        _report(given, json)
+        return
     if recipe and "=" in recipe:
         given, recipe = [recipe, *given], None
     if recipe is None and not start:
@@ -55,6 +61,7 @@ def ablate(
     asked = _with_seeds(asked, seeds)
     with studies.launched(device, jobs, per_device, launcher) as (where, told):
         planned = planning.plan(asked, told)
+        comparison.one_protocol(planned)
         seconds = planning.try_out(planned, where, told, studies.untried(planned, only))
         wanted = running.missing(planned, only)
         if dry_run and json:
@@ -133,11 +140,38 @@ def _line(trial: Trial, metric: str) -> str:
     return f"{trial.arm}, seed {trial.seed}: {trial.state}{figures}{took}{': ' * bool(trial.reason)}{trial.reason}"
 
 
-def _present(done: Study, json: bool) -> None:
-    """The table, where the runs are, and the exit code."""
-    from genkit import study
+def _report(given: list[str], json: bool) -> None:
+    """The tables of a study, made again from what is stored."""
+    from genkit import comparison, study
+    from genkit.errors import RecipeError
 
-    show.as_json(study.as_plain(done)) if json else show.table(study.table(done))
+    if len(given) > 1:
+        raise RecipeError("ablate report", f"{len(given)} studies", "name one")
+    found = study.load(study.find(given[0] if given else "latest"))
+    names = comparison.write(found)
+    if json:
+        show.as_json(comparison.as_plain(found))
+        return
+    _compared(found)
+    for name in names:
+        print(found.folder / name)
+
+
+def _compared(done: Study) -> None:
+    from genkit import comparison
+
+    rows = comparison.compare(done)
+    show.table(comparison.table(done, rows))
+    for sentence in comparison.sentences(done, rows):
+        print(sentence)
+
+
+def _present(done: Study, json: bool) -> None:
+    """The table, what it says, where the runs are, and the exit code."""
+    from genkit import comparison, study
+
+    comparison.write(done)
+    show.as_json(study.as_plain(done)) if json else _compared(done)
     if not json:
         for trial in done.trials:
             print(f"{trial.folder}  {trial.arm}, seed {trial.seed}{': ' * bool(trial.reason)}{trial.reason}")
