@@ -272,7 +272,7 @@ def _name(story: Story) -> str:
     return str(story.lock.get("name") or story.recipe.get("name") or story.folder.resolve().name)
 
 
-def _html_table(rows: Iterable[list[str]], caption: str = "") -> str:
+def html_table(rows: Iterable[list[str]], caption: str = "") -> str:
     """A table whose first row and first column are headers."""
     head, *body = [[escape(cell) for cell in row] for row in rows]
     top = "".join(f"<th scope=col>{cell}</th>" for cell in head)
@@ -288,11 +288,11 @@ def _figures(story: Story) -> str:
         k = finite(evaluation.get("k"))
         caption = f"<b>{escape(protocol)}</b>{f' at step {k:,.0f}' if k is not None else ''}<br>{escape(said)}"
         if evaluation:
-            tables.append(_html_table(figures_table(evaluation), caption))
-    return _section("Figures", "".join(tables))
+            tables.append(html_table(figures_table(evaluation), caption))
+    return section("Figures", "".join(tables))
 
 
-def _picture(path: Path, alt: str, caption: str) -> str:
+def picture(path: Path, alt: str, caption: str) -> str:
     """A picture inside the page, enlarged by a whole number; empty while it is not all written."""
     data = path.read_bytes()
     if not data.startswith(b"\x89PNG") or b"IEND" not in data[-12:]:
@@ -307,8 +307,8 @@ def _picture(path: Path, alt: str, caption: str) -> str:
 def _grids(story: Story) -> str:
     pictures = story.folder.glob("samples/final-steps*.png")
     found = sorted((int(m[1]), p) for p in pictures if (m := re.search(r"(\d+)\.png$", p.name)))
-    figures = (_picture(p, f"Grid of final samples drawn in {_steps(n)}", f"drawn in {_steps(n)}") for n, p in found)
-    return _section("Samples", "".join(figures), "grids")
+    figures = (picture(p, f"Grid of final samples drawn in {_steps(n)}", f"drawn in {_steps(n)}") for n, p in found)
+    return section("Samples", "".join(figures), "grids")
 
 
 def _film(story: Story) -> str:
@@ -321,9 +321,9 @@ def _film(story: Story) -> str:
     for n, row in sorted(frames.items(), key=lambda item: int(item[0])):
         ordered, last = sorted(row), len(row) - 1
         shown = [ordered[i] for i in sorted({round(j * last / (MOST_FRAMES - 1)) for j in range(MOST_FRAMES)})]
-        cells = (_picture(p, f"Samples in {_steps(n)} after {k} training steps", f"step {k:,}") for k, p in shown)
+        cells = (picture(p, f"Samples in {_steps(n)} after {k} training steps", f"step {k:,}") for k, p in shown)
         strips.append(f"<h3>drawn in {_steps(n)}</h3><div class=film tabindex=0>{''.join(cells)}</div>")
-    return _section("Samples over training", "".join(strips))
+    return section("Samples over training", "".join(strips))
 
 
 def _pair(points: Points) -> list[Series]:
@@ -343,7 +343,7 @@ def _curves(story: Story) -> str:
     )
     small = [chart(title, _pair(points), marks=marks) for title, points in [*lines.items(), ("images/s", speed)]]
     body = f"<div class=large>{large}</div><div class=small>{''.join(small)}</div>"
-    return _section("Curves", body if large or any(small) else "")
+    return section("Curves", body if large or any(small) else "")
 
 
 def _progress(story: Story) -> str:
@@ -356,7 +356,7 @@ def _progress(story: Story) -> str:
         lines = [Series(_steps(n), by_count[n], f"c{i % 6}") for i, n in enumerate(counts)]
         floor = curves.get((protocol, f"{name}_floor"), {}).get(counts[0], [])
         charts.append(chart(label(name), [Series("floor", floor, "floor"), *lines], dots=True, marks=story.resumes))
-    return _section("Figures over training", f"<div class=small>{''.join(charts)}</div>" if charts else "")
+    return section("Figures over training", f"<div class=small>{''.join(charts)}</div>" if charts else "")
 
 
 def _flat(value: Table, stem: str = "") -> Iterator[list[str]]:
@@ -370,16 +370,16 @@ def _flat(value: Table, stem: str = "") -> Iterator[list[str]]:
 def _details(story: Story) -> str:
     told = [f"<li><time>{_when(time)}</time> {escape(what)}</li>" for time, what in story.moments]
     told += [f"<li><time>this page</time> {escape(problem)}</li>" for problem in story.problems]
-    made = _html_table([["what", "value"], *_flat(story.lock)]) if story.lock else ""
+    made = html_table([["what", "value"], *_flat(story.lock)]) if story.lock else ""
     recipe = f"<details><summary>resolved recipe</summary><pre>{escape(story.text)}</pre></details>"
     return (
-        _section("Notices", f"<ul class=log>{''.join(told)}</ul>" if told else "")
-        + _section("Recipe", recipe if story.text else "")
-        + _section("Made with", made)
+        section("Notices", f"<ul class=log>{''.join(told)}</ul>" if told else "")
+        + section("Recipe", recipe if story.text else "")
+        + section("Made with", made)
     )
 
 
-def _section(title: str, body: str, look: str = "") -> str:
+def section(title: str, body: str, look: str = "") -> str:
     return f'<section class="{look}"><h2>{title}</h2><div class=body>{body}</div></section>' if body else ""
 
 

@@ -142,13 +142,13 @@ def _line(trial: Trial, metric: str) -> str:
 
 def _report(given: list[str], json: bool) -> None:
     """The tables of a study, made again from what is stored."""
-    from genkit import comparison, study
+    from genkit import comparison, study, studypage
     from genkit.errors import RecipeError
 
     if len(given) > 1:
         raise RecipeError("ablate report", f"{len(given)} studies", "name one")
     found = study.load(study.find(given[0] if given else "latest"))
-    names = comparison.write(found)
+    names = [*comparison.write(found), studypage.write(found).name]
     if json:
         show.as_json(comparison.as_plain(found))
         return
@@ -168,14 +168,15 @@ def _compared(done: Study) -> None:
 
 def _present(done: Study, json: bool) -> None:
     """The table, what it says, where the runs are, and the exit code."""
-    from genkit import comparison, study
+    from genkit import comparison, study, studypage
 
     comparison.write(done)
+    page = studypage.write(done)
     show.as_json(study.as_plain(done)) if json else _compared(done)
     if not json:
         for trial in done.trials:
             print(f"{trial.folder}  {trial.arm}, seed {trial.seed}{': ' * bool(trial.reason)}{trial.reason}")
-        print(f"study {done.folder}")
+        print(f"report {page}")
     states = {trial.state for trial in done.trials}
     if states & {"crashed", "out-of-memory"}:
         raise typer.Exit(5)
