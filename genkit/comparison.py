@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 
-from genkit import record, statistics, study
-from genkit.errors import DataError
+from genkit import record, resolve, statistics, study
+from genkit.errors import RecipeError
 from genkit.statistics import Difference, Estimate
 from genkit.study import Arm, Study
 
@@ -45,7 +45,7 @@ def compare(of: Study) -> list[Row]:
     """A row for each arm, the baseline first. Diverged trials have no figure and are counted in `state`.
 
     Raises:
-        DataError: Two arms were evaluated by different protocols.
+        RecipeError: Two arms were evaluated by different protocols.
     """
     one_protocol(of)
     names, rows = figure_names(of), []
@@ -186,13 +186,17 @@ def one_protocol(of: Study) -> None:
     """Refuse arms whose figures would not mean the same; the sampler is left out, as an objective brings its own.
 
     Raises:
-        DataError: Two arms are evaluated by different protocols.
+        RecipeError: Two arms are evaluated by different protocols, or on different data.
     """
-    first, *others = ((arm, {**arm.recipe.protocol(), "sampler": None}) for arm in of.arms)
+    first, *others = ((arm, _conditions(arm)) for arm in of.arms)
     for arm, protocol in others:
         if differing := [k for k in protocol | first[1] if protocol.get(k) != first[1].get(k)]:
             what = f"is evaluated otherwise than {first[0].label!r}: {', '.join(differing)} differ"
-            raise DataError(f"arm {arm.label!r}", what, "compare arms of one protocol, or evaluate them anew by one")
+            raise RecipeError(f"arm {arm.label!r}", what, "compare arms of one protocol, or evaluate them anew by one")
+
+
+def _conditions(arm: Arm) -> dict[str, Any]:
+    return {**arm.recipe.protocol(), "sampler": None, "dataset": resolve.plain(arm.recipe.dataset)}
 
 
 def _arrow(way: str) -> str:

@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from genkit import cli, comparison, study
-from genkit.errors import DataError
+from genkit.errors import RecipeError
 from genkit.recipe import load_recipe
 from genkit.study import Arm, Study, Trial
 
@@ -57,9 +57,12 @@ def test_diverged_trials_are_counted_not_averaged(tmp_path):
 def test_arms_of_different_protocols_are_refused(tmp_path):
     one = made(tmp_path)
     other = attrs.evolve(one.arms[1], recipe=load_recipe("ict_ring", overrides=["evaluate.samples=77"]))
-    with pytest.raises(DataError, match="arm 'good'.*samples differ") as told:
+    with pytest.raises(RecipeError, match="arm 'good'.*samples differ") as told:
         comparison.compare(attrs.evolve(one, arms=(one.arms[0], other, one.arms[2])))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(told.value) and told.value.exit_code == 2
+    other = attrs.evolve(one.arms[1], recipe=load_recipe("ict_ring", overrides=["dataset.radius=2"]))
+    with pytest.raises(RecipeError, match="arm 'good'.*dataset"):
+        comparison.compare(attrs.evolve(one, arms=(one.arms[0], other, one.arms[2])))
 
 
 def test_files_hold_the_same_numbers_escaped(tmp_path):
