@@ -279,10 +279,15 @@ def _lock(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
 
 
 def _keep(planned: Plan, trial: bool) -> None:
-    """A finished run takes the recipe's name and evaluation; a trial that somebody runs by its recipe is theirs."""
-    record.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    """A finished run takes the name and the evaluation of who runs it; a study takes it as it is.
+
+    A trial that somebody runs by its recipe is theirs from then on.
+    """
     lock = record.read(planned.folder / "lock.json")
-    if lock.get("trial") and not trial:
+    if trial and not lock.get("trial"):
+        return
+    record.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    if not trial and lock.get("trial"):
         record.write(planned.folder / "lock.json", _json({**lock, "trial": False}))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+import genkit
 from genkit import cli, record, studies, study
 from genkit.errors import DataError
 from genkit.recipe import load_recipe
@@ -204,3 +205,14 @@ def test_a_run_that_another_study_holds_is_waited_for(forked_slots):
 def test_wrong_words_are_a_line_and_leave_nothing(ablate, argv, code, told):
     assert told in ablate(*argv, code=code).err
     assert not Path("runs").exists()
+
+
+def test_a_study_leaves_the_recipe_of_a_run_that_it_shares():
+    few = ["train.steps=2", "evaluate.samples=300", "train.batch_size=16"]
+    own = genkit.run(genkit.load_recipe("ict_ring", few))
+    written = (own.folder / "recipe.toml").read_text()
+    recipe = genkit.load_recipe("ict_ring", [*few, "evaluate.samples=200", "name=ict_ring"])
+    shared = genkit.run(recipe, trial=True)
+    assert shared.folder == own.folder and (own.folder / "recipe.toml").read_text() == written
+    genkit.run(recipe)
+    assert "samples = 200" in (own.folder / "recipe.toml").read_text()

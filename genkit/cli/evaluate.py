@@ -79,6 +79,6 @@ def _numbers(steps: str | None) -> tuple[int, ...] | None:
     from genkit.errors import RecipeError
 
     numbers = tuple(steps.split(",")) if steps else ()
-    if not all(n.isdigit() and int(n) > 0 for n in numbers):
+    if not all(n.isdecimal() and int(n) > 0 for n in numbers):
         raise RecipeError("--steps", f"{steps!r} is no list of numbers of steps", "for instance 1,2")
     return tuple(map(int, numbers)) or None

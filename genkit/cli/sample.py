@@ -52,7 +52,7 @@ def _steps(text: str) -> int | list[float]:
     from genkit.errors import RecipeError
 
     try:
-        return int(text) if text.isdigit() else [float(part) for part in text.split(",")]
+        return int(text) if text.isdecimal() else [float(part) for part in text.split(",")]
     except ValueError as error:
         raise RecipeError("--steps", f"{text!r} is neither a number nor levels", "for instance 2, or 0.821") from error
 
