@@ -13,7 +13,7 @@ _HOMES = {
     "Batch": "kinds", "hookimpl": "hookspecs", "lazy": "hookspecs", "component": "registry", "build": "registry",
     "components": "registry", "ComponentInfo": "registry", "load_recipe": "recipe", "recipe_of": "recipe",
     "Recipe": "recipe", "State": "state", "train": "training", "sample": "sampling", "picture": "pictures",
-    "run": "experiment", "load": "models", "RunResult": "experiment", "evaluate": "experiment",
+    "run": "experiment", "load": "models", "RunResult": "experiment", "evaluate": "measure",
     "ablate": "studies",
 }  # fmt: skip
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above

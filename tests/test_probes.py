@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import genkit
-from genkit import checkpoint, experiment
+from genkit import checkpoint, experiment, prepare
 from genkit.keys import Key
 from genkit.kinds import Batch
 from genkit.testing import present, provide
@@ -96,7 +96,7 @@ def test_latents_with_labels_and_a_null_class(probes):
 def gradients(objective, ranks, part=32):
     """Mean gradient of one batch of 64, as `ranks` processes of `part` rows each would compute it here."""
     recipe = genkit.recipe_of(dataset="ring", objective=objective, train={"steps": 10, "batch_size": 64})
-    planned = experiment.plan(recipe)
+    planned = prepare.plan(recipe)
     program = planned.program()
     x = planned.data.batch(torch.arange(64), Key(0)).x
     for rank in ranks:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import genkit
-from genkit import cli, experiment, weights
+from genkit import cli, prepare, weights
 from genkit.errors import DataError
 from genkit.kinds import Context, Spec
 from genkit.recipe import load_recipe
@@ -26,7 +26,7 @@ def state():
 def start(path, *more):
     """What a recipe's student has before the first step."""
     recipe = load_recipe("ict_digits", [*SMALL, "train.steps=1", f"init.from={path}", *more])
-    return experiment.plan(recipe, Path("out")).program()
+    return prepare.plan(recipe, Path("out")).program()
 
 
 def test_a_run_starts_from_the_numbers_of_a_file(state):

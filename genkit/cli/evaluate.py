@@ -29,7 +29,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
-    from genkit import distributed, experiment, foreign, models, registry, report
+    from genkit import distributed, foreign, measure, models, registry, report
 
     with show.progress() as watch:
         if _are_samples(Path(what)):
@@ -50,7 +50,7 @@ def evaluate(
             settings |= {"protocol": protocol, "steps": _numbers(steps)}
             settings["reference"] = str(Path(against).absolute()) if against else None
             given = {k: v for k, v in settings.items() if v is not None}
-            found = experiment.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
+            found = measure.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
     if distributed.rank() == 0:
         show.as_json(found) if json else present(found, report)
 

@@ -34,7 +34,7 @@ def run(
     if gpus > 1 and "WORLD_SIZE" not in os.environ:
         spread(gpus, sys.argv[1:])
         return
-    from genkit import distributed, experiment
+    from genkit import distributed, experiment, prepare
     from genkit.recipe import load_recipe
 
     checked = load_recipe(recipe, overrides or [], swap or [])
@@ -43,7 +43,7 @@ def run(
     if device == "mps":
         show.say("note: mps is untested")
     if dry_run:
-        described = describe(experiment.plan(checked, out, device))
+        described = describe(prepare.plan(checked, out, device))
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return
     with show.progress() as watch:
@@ -83,7 +83,7 @@ def spread(processes: int, argv: list[str]) -> None:
 def describe(planned: object) -> dict[str, object]:
     """What a run would be, and how far it is."""
     from genkit import checkpoint
-    from genkit.experiment import Plan
+    from genkit.prepare import Plan
 
     assert isinstance(planned, Plan)
     newest, _ = checkpoint.latest(planned.folder / "checkpoints")

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from genkit import experiment, models, record
+from genkit import measure, models, prepare, record
 from genkit.errors import GenkitError, RecipeError
 from genkit.recipe import Recipe, identity
 from genkit.studies import designs
@@ -67,7 +67,7 @@ class _Data:
     def __call__(self, recipe: Recipe) -> str:
         key = (recipe.dataset, recipe.levels, recipe.train.seed)
         if key not in self.known:
-            self.known[key] = experiment.plan(recipe, device=self.device).data.identity
+            self.known[key] = prepare.plan(recipe, device=self.device).data.identity
         return self.known[key]
 
 
@@ -120,7 +120,7 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
 
 def _figures(folder: Path, recipe: Recipe) -> dict[str, float]:
     """The final figures of a run, at all the recipe's numbers of sampling steps; empty if they are not all there."""
-    found = record.read(experiment.evaluation_file(folder, recipe))
+    found = record.read(measure.evaluation_file(folder, recipe))
     wanted = [str(n) for n in recipe.evaluate.steps]
     whole = found.get("k") == recipe.train.steps and set(wanted) <= set(found.get("steps", {}))
     return record.figures_of({"steps": {n: found["steps"][n] for n in wanted}}) if whole else {}

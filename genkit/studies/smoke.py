@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from genkit import experiment, record, registry, sampling
+from genkit import prepare, record, registry, sampling
 from genkit.denoiser import Denoiser
 from genkit.recipe import load_recipe
 from genkit.state import State
@@ -26,17 +26,17 @@ def smoke(recipe: str, device: str, out: str) -> None:
     Raises:
         GenkitError: The arm cannot run; so does whatever else goes wrong in it.
     """
-    planned = experiment.plan(load_recipe(recipe), device=device)
+    planned = prepare.plan(load_recipe(recipe), device=device)
     program = planned.program()
     state = State.of(program, planned.recipe.optimizer, planned.recipe.ema)
-    with experiment._threads(planned):
+    with planned.threads():
         step = _step_seconds(planned, state)
         evaluation = _evaluation_seconds(planned, state)
     seconds = planned.recipe.train.steps * step + evaluation
     record.write(Path(out), json.dumps({"seconds": round(seconds, 1), "step": step, "evaluation": evaluation}))
 
 
-def _step_seconds(planned: experiment.Plan, state: State) -> float:
+def _step_seconds(planned: prepare.Plan, state: State) -> float:
     times = []
     begun = last = time.monotonic()
     for _ in train(state, planned.data, planned.recipe.train):
@@ -50,7 +50,7 @@ def _step_seconds(planned: experiment.Plan, state: State) -> float:
     return usual[len(usual) // 2]
 
 
-def _evaluation_seconds(planned: experiment.Plan, state: State) -> float:
+def _evaluation_seconds(planned: prepare.Plan, state: State) -> float:
     """Samples and their features, by the time that a few take; what metrics make of them is not in it."""
     settings, metrics = planned.recipe.evaluate, planned.recipe.metrics
     denoiser = state.program.student.eval()
@@ -68,7 +68,7 @@ def _evaluation_seconds(planned: experiment.Plan, state: State) -> float:
     )
 
 
-def _seconds_each(planned: experiment.Plan, denoiser: Denoiser, features: list[Any], steps: int) -> float:
+def _seconds_each(planned: prepare.Plan, denoiser: Denoiser, features: list[Any], steps: int) -> float:
     """Seconds for a sample: by a few, or by a block where a few are too quick to tell."""
     for count in (min(count, planned.recipe.evaluate.count) for count in (SAMPLES, sampling.BLOCK)):
         begun = time.monotonic()

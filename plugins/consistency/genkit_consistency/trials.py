@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from genkit import build, evaluation, experiment, models
+from genkit import build, evaluation, models, prepare
 from genkit.denoiser import Denoiser
 from genkit.errors import RecipeError
 from genkit.kinds import names
@@ -27,7 +27,7 @@ class Trials:
         table, figure: Of the metric, such as "fd" and "fd"; an empty figure is the metric's first.
     """
 
-    planned: experiment.Plan
+    planned: prepare.Plan
     denoiser: Denoiser
     recipe: Recipe
     table: str
@@ -49,7 +49,7 @@ class Trials:
             metrics={table: recipe.metrics[table]},
             evaluate=attrs.evolve(recipe.evaluate, samples=samples, seeds=1, weights=weights),
         )
-        planned = experiment.plan(recipe, folder, device)
+        planned = prepare.plan(recipe, folder, device)
         denoiser = models.load(folder, weights, device)
         return cls(planned=planned, denoiser=denoiser, recipe=recipe, table=table, figure=figure, tell=tell)
 
