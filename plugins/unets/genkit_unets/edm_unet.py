@@ -110,19 +110,24 @@ class EdmUNet(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         emb = self.conditioning(c_noise, cond)
-        picture, pictures = x, iter(self.pictures)
-        x = self.stem(x)
-        skips = [x]
-        for stage, halves in zip(self.encoder, self.halves, strict=True):
-            x = stage(x, emb)
-            if halves and len(self.pictures):
-                x = picture = add(x, next(pictures)(picture), 0.5**0.5)
-            skips.append(x)
+        skips = self._down(x, emb)
+        x = skips[-1]
         for stage, joins in zip(self.decoder, self.joins, strict=True):
             if joins:  # bound to the one name, so that what was joined can go
                 x = torch.cat([x, skips.pop()], 1)
             x = stage(x, emb)
         return self.out(F.silu(self.norm(x)))
+
+    def _down(self, x: Tensor, emb: Tensor) -> list[Tensor]:
+        """The outputs of the stem and of every block on the way down."""
+        picture, pictures = x, iter(self.pictures)
+        skips = [self.stem(x)]
+        for stage, halves in zip(self.encoder, self.halves, strict=True):
+            x = stage(skips[-1], emb)
+            if halves and len(self.pictures):
+                x = picture = add(x, next(pictures)(picture), 0.5**0.5)
+            skips.append(x)
+        return skips
 
 
 def _conditioning(settings: EdmSettings, context: Context) -> Conditioning:
