@@ -12,7 +12,7 @@ import attrs
 
 from genkit import record, resolve, statistics, study
 from genkit.errors import RecipeError
-from genkit.statistics import Difference, Estimate
+from genkit.statistics import Difference, Estimate, Noise
 from genkit.study import Arm, Study
 
 GAP = "–"
@@ -20,13 +20,14 @@ GAP = "–"
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One arm. `figures` and `differences` are by the figure's name; what cannot be said is absent."""
+    """One arm. `figures`, `differences` and `noise` are by the figure's name; what cannot be said is absent."""
 
     arm: Arm
     state: str
     seconds: float
     figures: Mapping[str, Estimate]
     differences: Mapping[str, Difference]
+    noise: Mapping[str, Noise]
 
 
 def figure_names(of: Study) -> list[str]:
@@ -59,9 +60,14 @@ def compare(of: Study) -> list[Row]:
         figures = {n: statistics.estimate(list(v.values())) for n, v in by_arm[arm.label].items() if v}
         own = {n: found[arm.label] for n, found in differences.items() if arm.label in found}
         trials = of.of(arm)
-        seconds = sum(t.seconds for t in trials)
-        rows.append(Row(arm=arm, state=state(of, arm), seconds=seconds, figures=figures, differences=own))
+        spent, told = sum(t.seconds for t in trials), {n: _noise(of, arm, n) for n in names}
+        noise = {n: one for n, one in told.items() if one.evaluation is not None}
+        rows.append(Row(arm=arm, state=state(of, arm), seconds=spent, figures=figures, differences=own, noise=noise))
     return rows
+
+
+def _noise(of: Study, arm: Arm, name: str) -> Noise:
+    return statistics.noise([t.by_seed[name] for t in of.of(arm) if t.state == "done" and name in t.by_seed])
 
 
 def state(of: Study, arm: Arm) -> str:
@@ -83,6 +89,8 @@ def sentences(of: Study, rows: list[Row]) -> list[str]:
     said = [f"{name}: {way} is better." if way else f"{name}: its metric does not say which direction is better."]
     if len(of.seeds) == 1:
         return [*said, "One seed: no noise estimate, so no difference here can be called real."]
+    if name in rows[0].noise:
+        said += [f"Noise of {rows[0].arm.label}, as standard deviations: {_spread(rows[0].noise[name])}."]
     told = {row.arm.label: row.differences[name] for row in rows if name in row.differences}
     clear = [f"{a} ({_signed(d.estimate.mean)}{_verdict(d, way)})" for a, d in told.items() if d.clear]
     noise = [a for a, d in told.items() if d.clear is False]
@@ -99,13 +107,20 @@ def table(of: Study, rows: list[Row]) -> list[list[str]]:
     head = ["arm", "state"]
     for name in names:
         head += [f"{name}{_arrow(better(of, name))}", "difference"]
+        head += ["noise"] * _known(rows, name)
     body = []
     for row in rows:
-        cells = [row.arm.label, row.state]
+        line = [row.arm.label, row.state]
         for name in names:
-            cells += [_estimate(row.figures.get(name)), _difference(row.differences.get(name))]
-        body.append(cells)
+            line += cells(row, name)
+            line += [_spread(row.noise[name]) if name in row.noise else GAP] * _known(rows, name)
+        body.append(line)
     return [head, *body]
+
+
+def cells(row: Row, name: str) -> list[str]:
+    """A figure of an arm, and its difference to the baseline, as text."""
+    return [_estimate(row.figures.get(name)), _difference(row.differences.get(name))]
 
 
 def markdown(of: Study) -> str:
@@ -119,9 +134,16 @@ def markdown(of: Study) -> str:
 
 def latex(of: Study) -> str:
     r"""`table.tex`, for `\usepackage{booktabs}`."""
-    head, *body = [" & ".join(map(_tex, r)) + r" \\" for r in table(of, compare(of))]
-    columns = "l" * 2 + "r" * (2 * len(figure_names(of)))
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    rows = table(of, compare(of))
+    head, *body = [" & ".join(map(_tex, r)) + r" \\" for r in rows]
+    lines = [
+        rf"\begin{{tabular}}{{{'ll'.ljust(len(rows[0]), 'r')}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+    ]
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 
@@ -137,11 +159,13 @@ def comma_separated(of: Study) -> str:
 
 COLUMNS = (
     "arm", "state", "figure", "better", "n", "mean", "interval", "low", "high",
-    "difference", "difference_n", "difference_low", "difference_high", "p", "holm_p", "seconds",
+    "difference", "difference_n", "difference_low", "difference_high", "p", "holm_p",
+    "training_noise", "evaluation_noise", "seconds",
 )  # fmt: skip
 NOTE = (
     "In brackets: the 95% t-interval over three seeds or more, the range of two. Differences are paired by seed, "
-    "their intervals at the level at which Holm's procedure tests the arm."
+    "their intervals at the level at which Holm's procedure tests the arm. Intervals hold the noise of training and "
+    "that of evaluation together; evaluate.seeds=3 tells the two apart."
 )
 
 
@@ -174,6 +198,8 @@ def _lines(of: Study, row: Row) -> list[dict[str, Any]]:
             d = paired.estimate
             line |= {"difference": d.mean, "difference_n": d.n, "difference_low": d.low, "difference_high": d.high}
             line |= {"p": paired.p, "holm_p": paired.adjusted}
+        if noise := row.noise.get(name):
+            line |= {"training_noise": noise.training, "evaluation_noise": noise.evaluation}
         found.append({**line, "seconds": row.seconds})
     return found
 
@@ -223,6 +249,15 @@ def _difference(one: Difference | None) -> str:
     low, high = one.estimate.low, one.estimate.high
     between = f" [{low:+.3g}, {high:+.3g}]" if low is not None and high is not None else ""
     return f"{_signed(one.estimate.mean)}{between}"
+
+
+def _known(rows: list[Row], name: str) -> bool:
+    return any(name in row.noise for row in rows)
+
+
+def _spread(one: Noise) -> str:
+    parts = {"training": one.training, "evaluation": one.evaluation}
+    return ", ".join(f"{value:.2g} of {what}" for what, value in parts.items() if value is not None)
 
 
 def _tex(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 import tomllib
@@ -69,6 +70,17 @@ def events(folder: Path) -> list[dict[str, Any]]:
             continue
         found += [told] if isinstance(told, dict) else []
     return found
+
+
+def newest_step(folder: Path) -> int:
+    """The last step that a run has told, from the end of its events; 0 if none."""
+    path = folder / "events.jsonl"
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 65536))
+        told = re.findall(rb'"k": (\d+)', file.read())
+    return int(told[-1]) if told else 0
 
 
 @contextmanager
@@ -203,6 +215,16 @@ def find(run: str | Path) -> Path:
 def figures_of(evaluation: dict[str, Any]) -> dict[str, float]:
     """One flat table of an evaluation: {"fd.fd@1": …}, the number of sampling steps behind @."""
     return {f"{name}@{n}": v for n, row in evaluation.get("steps", {}).items() for name, v in row["figures"].items()}
+
+
+def by_seed_of(evaluation: dict[str, Any]) -> dict[str, list[float]]:
+    """The same with the figure of each evaluation seed; empty if there was one."""
+    found: dict[str, list[float]] = {}
+    for n, row in evaluation.get("steps", {}).items():
+        for figures in row.get("by_seed", ()):
+            for name, value in figures.items():
+                found.setdefault(f"{name}@{n}", []).append(value)
+    return found
 
 
 def recipe_file(folder: Path) -> dict[str, Any]:

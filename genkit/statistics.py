@@ -134,13 +134,14 @@ def differences(
 
 
 def noise(figures: Sequence[Sequence[float]]) -> Noise:
-    """Training told from evaluation: a row for each training seed, a value for each evaluation seed in it.
+    """Training told from evaluation: a row for each training seed, a column for each evaluation seed.
 
-    One-way random effects, balanced: evaluation² is the mean variance within rows (m values each), training²
-    the variance of the rows' means less evaluation² / m, at least 0. With one evaluation seed evaluation is
-    not known, and training neither: the spread of the rows holds both.
+    Two-way random effects, as all rows share their evaluation seeds and so their latents: y = mean + row + column +
+    rest. evaluation² is the mean variance within rows, of column and rest together; training² the variance of the
+    rows' means less rest² / m for m columns, at least 0, since columns move all rows alike. With one evaluation
+    seed evaluation is not known, and training neither: the spread of the rows holds both.
 
-    Source: Searle, Casella and McCulloch, Variance Components, section 3.5 (the ANOVA estimators).
+    Source: Searle, Casella and McCulloch, Variance Components, chapter 4 (ANOVA estimators).
     """
     counts = {len(row) for row in figures}
     if len(counts) != 1 or counts <= {0, 1}:
@@ -148,5 +149,12 @@ def noise(figures: Sequence[Sequence[float]]) -> Noise:
     within = statistics.fmean(statistics.variance(row) for row in figures)
     if len(figures) < 2:
         return Noise(training=None, evaluation=math.sqrt(within))
-    between = statistics.variance([statistics.fmean(row) for row in figures]) - within / counts.pop()
+    means = [statistics.fmean(row) for row in figures]
+    columns = [statistics.fmean(column) for column in zip(*figures, strict=True)]
+    whole, m = statistics.fmean(means), len(columns)
+    rests = [
+        y - a - b + whole for row, a in zip(figures, means, strict=True) for y, b in zip(row, columns, strict=True)
+    ]
+    rest = sum(r**2 for r in rests) / ((len(means) - 1) * (m - 1))
+    between = statistics.variance(means) - rest / m
     return Noise(training=math.sqrt(max(between, 0.0)), evaluation=math.sqrt(within))

@@ -42,6 +42,7 @@ class Trial:
         id: That of the run; trials of several studies that have the same are one run.
         state: One of `STATES`. Diverged is a result; todo, preempted, crashed and out-of-memory are not done.
         figures: Such as {"fd.fd@1": 0.7}; empty unless it is done.
+        by_seed: Of each figure, that of every evaluation seed; empty where there was one.
         seconds: What training and evaluation took, over all sessions; 0 if not begun.
         reason: One line on why it is not done.
     """
@@ -52,6 +53,7 @@ class Trial:
     id: str
     state: str = attrs.field(default="todo", validator=attrs.validators.in_(STATES))
     figures: Mapping[str, float] = attrs.field(factory=dict)
+    by_seed: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
     seconds: float = 0.0
     reason: str = ""
 

@@ -39,6 +39,27 @@ def test_sentences_say_what_matters_and_which_way(tmp_path):
     assert "Within noise of the baseline: same_&|." in said
 
 
+def test_noise_of_evaluation_stands_beside_that_of_training(tmp_path):
+    one = made(tmp_path)
+    assert "noise" not in comparison.table(one, comparison.compare(one))[0]
+    by_seed = {"baseline-0": [0.4, 0.6], "baseline-1": [0.5, 0.7], "baseline-2": [0.45, 0.65]}
+    trials = [attrs.evolve(t, by_seed={"fd.fd@1": v} if (v := by_seed.get(t.folder.name)) else {}) for t in one.trials]
+    several = attrs.evolve(one, trials=tuple(trials))
+    rows = comparison.compare(several)
+    assert comparison.table(several, rows)[0][-1] == "noise"
+    assert [row[-1] for row in comparison.table(several, rows)[1:]] == [
+        "0.05 of training, 0.14 of evaluation",
+        "–",
+        "–",
+    ]
+    assert "Noise of baseline, as standard deviations: 0.05 of training, 0.14 of evaluation." in comparison.markdown(
+        several
+    )
+    assert comparison.latex(several).startswith(r"\begin{tabular}{llrrr}")
+    line = next(csv.DictReader(comparison.comma_separated(several).splitlines()))
+    assert (float(line["training_noise"]), float(line["evaluation_noise"])) == pytest.approx((0.05, 0.02**0.5))
+
+
 def test_one_seed_claims_nothing(tmp_path):
     one = made(tmp_path, seeds=(0,))
     said = " ".join(comparison.sentences(one, comparison.compare(one)))

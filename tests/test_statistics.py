@@ -66,11 +66,18 @@ def test_differences_pair_by_seed():
 
 
 def test_noise_of_evaluation_is_told_from_that_of_training():
-    rows = [[1.0, 3.0], [5.0, 7.0]]  # within 2, means 2 and 6 with variance 8, less 2 / 2
-    assert attrs_of(ours.noise(rows)) == pytest.approx((math.sqrt(7), math.sqrt(2)))
+    rows = [[1.0, 4.0], [6.0, 7.0]]  # within (4.5 + 0.5) / 2; means 2.5, 6.5 with variance 8; rests ±0.5, so 1 / 2
+    assert attrs_of(ours.noise(rows)) == pytest.approx((math.sqrt(7.75 - 0.25), math.sqrt(2.5)))
     assert attrs_of(ours.noise([[1.0, 3.0], [3.0, 1.0]])) == pytest.approx((0, math.sqrt(2)))  # never below zero
     assert attrs_of(ours.noise([[1.0], [2.0], [4.0]])) == (None, None)
     assert attrs_of(ours.noise([[1.0, 3.0]])) == (None, pytest.approx(math.sqrt(2)))
+
+
+def test_latents_that_all_trials_share_are_no_noise_of_training():
+    """What an evaluation seed does to all rows alike leaves their means' spread alone."""
+    training = [0.5, 0.7, 0.3]
+    shared = [[t + latents for latents in (-0.2, 0.0, 0.2)] for t in training]
+    assert attrs_of(ours.noise(shared)) == pytest.approx((0.2, 0.2))
 
 
 def attrs_of(noise):

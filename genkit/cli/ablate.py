@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,7 @@ from genkit.cli.run import Device, Json
 
 if TYPE_CHECKING:
     from genkit.studies.designs import Question
-    from genkit.study import Study, Trial
+    from genkit.study import Study
 
 ASK_ABOVE = 600  # seconds
 
@@ -42,6 +41,7 @@ def ablate(
     `genkit ablate report STUDY` makes the tables of a study again.
     """
     from genkit import comparison, studies, study
+    from genkit.cli import live
     from genkit.errors import RecipeError
     from genkit.studies import planning, running
 
@@ -70,7 +70,8 @@ def ablate(
             whole = _plan(planned, wanted, seconds, where.slots, to_stdout=dry_run)
         if dry_run or not (yes or _agreed(whole)):
             return
-        done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=_lines(planned))
+        with live.watching(planned, seconds, where.slots) as watch:
+            done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=watch)
     _present(done, json)
 
 
@@ -95,13 +96,13 @@ def _with_seeds(asked: Question, text: str) -> Question:
 def _plan(planned: Study, wanted: list[int], seconds: dict[str, float], slots: int, to_stdout: bool) -> float:
     """Show what will be done; the seconds that it will take."""
     from genkit import study
+    from genkit.cli import live
 
     rows = [["arm", "changes", "trials", "about"]]
     whole = 0.0
     for arm in planned.arms:
         trials = planned.of(arm)
-        known = [t.seconds for t in trials if t.state == "done"]
-        each = seconds.get(arm.label) or (sum(known) / len(known) if known else 0.0)
+        each = live.each(planned, arm, seconds)
         todo = sum(planned.trials[i].arm == arm.label for i in wanted)
         whole += each * todo
         changes = "; ".join(arm.changes) or "-"
@@ -118,26 +119,6 @@ def _agreed(seconds: float) -> bool:
     if seconds <= ASK_ABOVE or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     return typer.confirm(f"This takes about {show.clock(seconds)}. Go on?", err=True)
-
-
-def _lines(planned: Study) -> Callable[[Study], None]:
-    """A watcher that says a line whenever a trial begins or ends."""
-    known = list(planned.trials)
-
-    def watch(now: Study) -> None:
-        for i, trial in enumerate(now.trials):
-            if trial.state != known[i].state:
-                show.say(_line(trial, now.metric))
-                known[i] = trial
-
-    return watch
-
-
-def _line(trial: Trial, metric: str) -> str:
-    shown = {n: v for n, v in trial.figures.items() if (n == metric if metric else "floor" not in n)}
-    figures = "".join(f"  {name} {value:.3g}" for name, value in shown.items())
-    took = f"  {show.clock(trial.seconds)}" if trial.state == "done" else ""
-    return f"{trial.arm}, seed {trial.seed}: {trial.state}{figures}{took}{': ' * bool(trial.reason)}{trial.reason}"
 
 
 def _report(given: list[str], json: bool) -> None:

@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def table(rows: Sequence[Sequence[str]], title: str = "", file: TextIO | None = None) -> None:
@@ -19,15 +22,21 @@ def table(rows: Sequence[Sequence[str]], title: str = "", file: TextIO | None = 
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=to)
         return
     from rich.console import Console
+
+    Console(file=to).print(drawn(rows, title))
+
+
+def drawn(rows: Sequence[Sequence[str]], title: str = "") -> Table:
+    """A header and rows, for a terminal."""
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    made = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(rows[0]):
-        drawn.add_column(name, justify="left" if i == 0 else "default", overflow="fold")
+        made.add_column(name, justify="left" if i == 0 else "default", overflow="fold")
     for row in rows[1:]:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(file=to).print(drawn)
+        made.add_row(*(Text(cell) for cell in row))
+    return made
 
 
 def as_json(value: Any) -> None:

@@ -105,25 +105,28 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
         reason: Why.
     """
     if who := record.holder(trial.folder):
-        return attrs.evolve(trial, state="running", figures={}, seconds=seconds(trial.folder), reason=f"held by {who}")
+        return attrs.evolve(
+            trial, state="running", figures={}, by_seed={}, seconds=seconds(trial.folder), reason=f"held by {who}"
+        )
     ends = [e for e in record.events(trial.folder) if e.get("event") in ("end", "start", "resume")]
     last: dict[str, Any] = ends[-1] if ends else {}
     state, why = last.get("outcome", otherwise), last.get("text", reason)
-    figures: dict[str, float] = {}
+    found: dict[str, Any] = {}
     if state == "done":
-        figures = _figures(trial.folder, recipe)
-        state, why = ("done", "") if figures or not recipe.metrics else ("todo", "not evaluated by this protocol")
+        found = _evaluation(trial.folder, recipe)
+        state, why = ("done", "") if found or not recipe.metrics else ("todo", "not evaluated by this protocol")
     elif state not in ("diverged", "preempted", "crashed", "out-of-memory"):
         state = otherwise
-    return attrs.evolve(trial, state=state, figures=figures, seconds=seconds(trial.folder), reason=why)
+    figures, by_seed = record.figures_of(found), record.by_seed_of(found)
+    return attrs.evolve(trial, state=state, figures=figures, by_seed=by_seed, seconds=seconds(trial.folder), reason=why)
 
 
-def _figures(folder: Path, recipe: Recipe) -> dict[str, float]:
-    """The final figures of a run, at all the recipe's numbers of sampling steps; empty if they are not all there."""
+def _evaluation(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """The final evaluation of a run, at all the recipe's numbers of sampling steps; empty if they are not all there."""
     found = record.read(measure.evaluation_file(folder, recipe))
     wanted = [str(n) for n in recipe.evaluate.steps]
     whole = found.get("k") == recipe.train.steps and set(wanted) <= set(found.get("steps", {}))
-    return record.figures_of({"steps": {n: found["steps"][n] for n in wanted}}) if whole else {}
+    return {"steps": {n: found["steps"][n] for n in wanted}} if whole else {}
 
 
 def seconds(folder: Path) -> float:
