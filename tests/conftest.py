@@ -47,10 +47,9 @@ class ForkedSlot:
         reading, ours = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(writing)
-            os.close(reading)
             os.dup2(theirs, 0)
             os.dup2(ours, 1)
+            os.closerange(3, 1024)  # the pipes of other slots too, which would else never see their end
             with contextlib.suppress(BaseException):
                 slot.serve()
             os._exit(0)
@@ -75,7 +74,7 @@ def forked_slots(monkeypatch):
 
     class ForkedPool(pool.LocalPool):
         def start(self):
-            if not self.free and not self.taken:
+            while len(self.free) + len(self.taken) < self.slots:
                 self.free.append(pool.Slot(ForkedSlot()))
 
     monkeypatch.setattr(studies, "LocalPool", ForkedPool)

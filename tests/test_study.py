@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 import genkit
-from genkit import cli, record, studies, study
+from genkit import checkpoint, cli, record, studies, study
 from genkit.errors import DataError
 from genkit.recipe import load_recipe
 from genkit.studies import planning
@@ -112,6 +112,14 @@ def test_only_what_is_missing_runs_and_baselines_are_shared(ablate):
     assert all(run.trial for run in record.runs())
 
 
+def test_evaluation_seeds_tell_its_noise_from_that_of_training(ablate):
+    told = ablate("evaluate.seeds=2", "--swap", "loss=l2", "--seeds", "2")
+    assert "of training" in told.out and "of evaluation" in told.out
+    trial = study.load(study.find("latest")).trials[0]
+    assert len(set(trial.by_seed["fd.fd@1"])) == 2
+    assert sum(trial.by_seed["fd.fd@1"]) / 2 == pytest.approx(trial.figures["fd.fd@1"])
+
+
 def test_a_dry_run_tells_the_plan_and_runs_nothing(ablate):
     told = ablate("--swap", "loss=l2", "--seeds", "3,5", "--dry-run")
     assert "loss: pseudo-huber -> l2" in told.out and "4 trials, 4 to run" in told.err and "device hours" in told.err
@@ -186,6 +194,37 @@ def test_a_run_that_another_study_holds_is_waited_for(forked_slots):
         done = studies.ablate(RING[0], ["loss=l2"], RING[1:-2], device="cpu", watch=watch)
     assert seen[:2] == [["running", "running"], ["running", "done"]]
     assert [trial.state for trial in done.trials] == ["done", "done"]
+
+
+def test_two_slots_come_to_the_same_as_one(forked_slots, monkeypatch):
+    done, seen = {}, []
+    for jobs in (1, 2):
+        monkeypatch.setenv("GENKIT_RUNS", f"jobs{jobs}")
+        done[jobs] = studies.ablate(
+            RING[0], ["loss=l2"], RING[1:-2], seeds=(0, 1), device="cpu", jobs=jobs,
+            watch=lambda now, jobs=jobs: seen.append((jobs, [t.state for t in now.trials].count("running"))),
+        )  # fmt: skip
+    assert max(n for jobs, n in seen if jobs == 1) == 1 and max(n for jobs, n in seen if jobs == 2) == 2
+    one, two = ([(t.id, t.state, t.figures) for t in done[jobs].trials] for jobs in (1, 2))
+    assert one == two and {t.state for t in done[2].trials} == {"done"}
+    for one, two in zip(done[1].trials, done[2].trials, strict=True):
+        assert _weights(one.folder) == _weights(two.folder)
+
+
+def _weights(folder):
+    newest, _ = checkpoint.latest(folder / "checkpoints")
+    return {file.name: file.read_bytes() for file in newest.glob("*.safetensors")}
+
+
+def test_a_launcher_of_a_plugin_runs_trials_by_their_words_alone(ablate, tmp_path, monkeypatch):
+    site = provide(tmp_path / "processes", "processes", "probe_processes")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (PROBES, site, tmp_path / "site"))))
+    with present(site):
+        told = ablate("--swap", "loss=l2", "--launcher", "processes")
+        assert states() == {"baseline": ["done"], "loss=l2": ["done"]} and "with 2 at a time" in told.err
+        Path("trouble").write_text("crash")
+        told = ablate("--swap", "loss={use='fragile', at=0}", "--launcher", "processes", code=2)
+    assert "two steps of it fail: RuntimeError: the loss has broken" in told.err
 
 
 @pytest.mark.parametrize(

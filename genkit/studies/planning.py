@@ -165,11 +165,11 @@ def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> di
                 problems.append(RecipeError(f"arm {label!r}", f"two steps of it fail{lack}: {why}"))
         if problems:
             raise RecipeError.of([str(problem) for problem in problems])
-        return {label: record.read(Path(job.arguments["out"]))["seconds"] for label, job in jobs.items()}
+        return {label: record.read(job.log.with_suffix(".json"))["seconds"] for label, job in jobs.items()}
 
 
 def _smoke(folder: Path, number: int, arm: Arm, device: str) -> Job:
     written = folder / f"{number}.toml"
     written.write_text(arm.recipe.toml())
-    arguments = {"recipe": str(written), "device": device, "out": str(folder / f"{number}.json")}
-    return Job(call="genkit.studies.smoke:smoke", arguments=arguments, log=folder / f"{number}.txt")
+    argv = ("run", str(written), "--device", device, "--smoke", str(written.with_suffix(".json")))
+    return Job(argv=argv, log=written.with_suffix(".txt"))

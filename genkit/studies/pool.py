@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -21,17 +20,15 @@ from genkit.studies.slot import CRASHED
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """`genkit` with some words, or another function, in a process of its own.
+    """`genkit` with some words, in a process of its own.
 
     Attributes:
+        argv: The words after `genkit`: a launcher may run `python -m genkit *argv`.
         log: Where its output goes.
-        argv: The words after `genkit`; a launcher may as well run `python -m genkit *argv`.
     """
 
+    argv: tuple[str, ...]
     log: Path
-    argv: tuple[str, ...] = ()
-    call: str = "genkit.cli:main"
-    arguments: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
@@ -47,8 +44,7 @@ class Slot:
     def send(self, job: Job) -> None:
         assert self.process.stdin is not None
         self.pid, self.code, self.unwanted = 0, None, False
-        arguments = {"argv": list(job.argv)} if job.argv else dict(job.arguments)
-        line = json.dumps({"call": job.call, "with": arguments, "log": str(job.log)})
+        line = json.dumps({"argv": job.argv, "log": str(job.log)})
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 

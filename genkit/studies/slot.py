@@ -1,7 +1,7 @@
 """A slot of the local pool: a process that has everything imported, and forks for each job.
 
-A line of JSON in, {"call": "module:function", "with": {…}, "log": "path"}, is a job; the lines out are
-{"pid": …} when it runs and {"code": …} when it has ended. A job so costs no start of Python and torch, and is yet a
+A line of JSON in, {"argv": [words after genkit], "log": "path"}, is a job; the lines out are {"pid": …} when it runs
+and {"code": …} when it has ended. A job so costs no start of Python and torch, and is yet a
 process of its own: it can crash, and be killed, alone. When the input ends, whoever asked is gone: the job is told to
 save and leave.
 """
@@ -93,6 +93,8 @@ def _call(job: Mapping[str, Any]) -> None:
     """In the child: the job, its words in its log, and out."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    from genkit.cli import main
+
     code = CRASHED
     try:
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -100,8 +102,7 @@ def _call(job: Mapping[str, Any]) -> None:
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source, target)
         sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)
-        module, _, name = job["call"].partition(":")
-        getattr(importlib.import_module(module), name)(**job["with"])
+        main(job["argv"])
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)

@@ -11,14 +11,14 @@ import torch
 
 from genkit import prepare, record, registry, sampling
 from genkit.denoiser import Denoiser
-from genkit.recipe import load_recipe
+from genkit.recipe import Recipe
 from genkit.state import State
 from genkit.training import train
 
 STEPS, SECONDS, SAMPLES = 2, 0.5, 16
 
 
-def smoke(recipe: str, device: str, out: str) -> None:
+def smoke(recipe: Recipe, device: str | None, out: Path) -> None:
     """Take two steps, then some more for the time that they take; draw some samples, and look at their features.
 
     The estimate, in seconds for the whole trial, is written to `out`; nothing else is.
@@ -26,14 +26,14 @@ def smoke(recipe: str, device: str, out: str) -> None:
     Raises:
         GenkitError: The arm cannot run; so does whatever else goes wrong in it.
     """
-    planned = prepare.plan(load_recipe(recipe), device=device)
+    planned = prepare.plan(recipe, device=device)
     program = planned.program()
     state = State.of(program, planned.recipe.optimizer, planned.recipe.ema)
     with planned.threads():
         step = _step_seconds(planned, state)
         evaluation = _evaluation_seconds(planned, state)
     seconds = planned.recipe.train.steps * step + evaluation
-    record.write(Path(out), json.dumps({"seconds": round(seconds, 1), "step": step, "evaluation": evaluation}))
+    record.write(out, json.dumps({"seconds": round(seconds, 1), "step": step, "evaluation": evaluation}))
 
 
 def _step_seconds(planned: prepare.Plan, state: State) -> float:
