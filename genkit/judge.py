@@ -111,7 +111,7 @@ class Judge:
                 if _refers(accumulator, self.given.arrays):
                     missing = ("held-out",)
                 elif "images" not in self.given.arrays:
-                    what = self._fallback(name)
+                    what = self._fallback(name, metric)
             else:
                 path = self._path(metric)
                 kept = reference.recall(path) if path else None
@@ -124,7 +124,9 @@ class Judge:
         spec, data = self.context.spec, self.dataset.identity if self.dataset else ""
         self.given.require(shape=spec.shape, data=data, **self._extract.names(metric.features))
 
-    def _fallback(self, name: str) -> str:
+    def _fallback(self, name: str, metric: Any) -> str:
+        if self.dataset is None and getattr(type(metric), "alone", False):
+            return "nothing"
         if self.dataset is None:
             assert self.given is not None
             what = f"has no images, which the metric {name!r} needs"

@@ -245,7 +245,8 @@ class Sampler(Protocol):
 class Accumulator(Protocol):
     """Built by a `metric` component: fed real and generated samples, merged over ranks.
 
-    The component says by a class attribute `better`, "lower" or "higher", which way its figures improve.
+    The component says by a class attribute `better`, "lower" or "higher", which way its figures improve, and may say
+    by `alone = True` that it looks at generated samples alone, so that it needs no reference.
 
     What looks at the data only once in many evaluations has more, all of it optional:
 

@@ -260,12 +260,26 @@ def test_anybodys_samples_are_held_against_data_and_statistics(call, small):
     own = json.loads(call("evaluate", "latest", "--samples", "300", "--json")[0])["steps"]["1"]["figures"]["fd.fd"]
     for samples in ("s.h5", "pictures"):
         for against in ("digits", "ict_digits", "digits.h5"):
-            words = ("evaluate", samples, "--against", against, "--features", "pixels", "--json")
-            found = json.loads(call(*words)[0])
+            features = () if against == "digits.h5" else ("--features", "pixels")  # a file says of which it is
+            found = json.loads(call("evaluate", samples, "--against", against, *features, "--json")[0])
             assert found["steps"]["given"]["figures"]["fd.fd"] == pytest.approx(own, rel=1e-9)
     of_run = json.loads(call("evaluate", "latest", "--against", "digits.h5", "--json")[0])
     assert of_run["steps"]["1"]["figures"]["fd.fd"] == pytest.approx(own, rel=1e-9)
     assert of_run["protocol"]["against"] == {"fd": "digits.h5"}
+
+
+def test_what_looks_at_samples_alone_needs_no_reference(call, files):
+    from genkit import foreign
+
+    call("stats", "make", "digits", "--features", "pixels", "--out", "digits.h5")
+    protocol = registry.component("protocol", "edm-fid")
+    score = {"is": registry.component("metric", "inception-score", features="pixels", feature="pool", splits=2)}
+    against = {name: foreign.evaluate("good.npz", name, score, protocol=protocol) for name in ("digits", "digits.h5")}
+    one, other = (found["steps"]["given"]["figures"] for found in against.values())
+    assert one["is.is"] == other["is.is"] and list(other) == ["is.is"]
+    assert against["digits.h5"]["protocol"]["against"] == {"is": "nothing"}
+    out, err = call("evaluate", "good.npz", "--against", "digits.h5", "--metrics", "precision-recall", code=4)
+    assert "has no images, which the metric 'precision-recall' needs" in err and out == ""
 
 
 @pytest.fixture

@@ -24,16 +24,17 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     protocol: Annotated[str | None, typer.Option(help="How published figures were made, such as edm-fid.")] = None,
     metrics: Annotated[str, typer.Option(help="Metrics of samples that are there: fd,precision-recall")] = "fd",
-    features: Annotated[str, typer.Option(help="Features of these.")] = "inception",
+    features: Annotated[str, typer.Option(help="Features of these; else the statistics' own, or inception.")] = "",
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
-    from genkit import distributed, foreign, measure, models, registry, report
+    from genkit import distributed, foreign, measure, models, reference, registry, report
 
     with show.progress() as watch:
         if _are_samples(Path(what)):
             _require(against, steps=steps, seeds=seeds, seed=seed, weights=weights)
+            features = features or reference.features_of(Path(str(against))) or "inception"
             slots = {name: registry.component("metric", name, features=features) for name in metrics.split(",")}
             found = foreign.evaluate(
                 what,

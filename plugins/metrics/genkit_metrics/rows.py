@@ -213,6 +213,7 @@ class InceptionScore:
     """
 
     better = "higher"
+    alone = True
     features: Any = slot("features", "inception", "whose classes")
     feature: str = setting("logits", FEATURE)
     splits: int = _positive(10, "parts that the figure is the mean of")
