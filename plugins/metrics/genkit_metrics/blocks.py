@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,13 @@ from genkit.errors import DataError
 
 SIDE = 2048  # of a block: its 4 million float64 take 32 MiB
 DIVERGED = "look at the samples: the model may have diverged"
+
+
+class Rows(Protocol):
+    """A matrix, or what gathers rows of one when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice) -> Tensor: ...
 
 
 class Block(NamedTuple):
@@ -23,7 +30,7 @@ class Block(NamedTuple):
     y: Tensor
 
 
-def pairs(x: Tensor, y: Tensor, centre: Tensor) -> Iterator[Block]:
+def pairs(x: Rows, y: Rows, centre: Tensor) -> Iterator[Block]:
     """Blocks that together hold each pair once, those of the same rows of x one after another.
 
     Only a block at a time is in float64, so that memory is that of the sets as they came, and of a few blocks.

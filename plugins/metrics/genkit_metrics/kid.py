@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -43,19 +44,33 @@ def kid(x: Any, y: Any, subsets: Iterable[tuple[Sequence[int] | Tensor, Sequence
     same_width(first, second, WHERE)
     second = second.to(first.device)
     centre = mean(first)
-    values = [_mmd2(_rows(first, i), _rows(second, j), centre) for i, j in subsets]
+    values = [_mmd2(_subset(first, i), _subset(second, j), centre) for i, j in subsets]
     if not values:
         raise DataError(WHERE, "no subsets", "give at least one pair of indices")
     return float(torch.stack(values).mean())
 
 
-def _mmd2(x: Tensor, y: Tensor, centre: Tensor) -> Tensor:
+@attrs.frozen
+class _Subset:
+    """Rows of a matrix by their indices, gathered block by block as they are looked at."""
+
+    x: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self.x[self.index[part]]
+
+
+def _mmd2(x: _Subset, y: _Subset, centre: Tensor) -> Tensor:
     n, m = len(x), len(y)
     own = _total(x, x, centre, True) / (n * (n - 1)) + _total(y, y, centre, True) / (m * (m - 1))
     return own - 2 * _total(x, y, centre) / (n * m)
 
 
-def _total(x: Tensor, y: Tensor, centre: Tensor, same: bool = False) -> Tensor:
+def _total(x: _Subset, y: _Subset, centre: Tensor, same: bool = False) -> Tensor:
     """Sum over pairs, of a set with itself over those of two different rows, of the kernel without what cancels.
 
     With a = c + u, b = c + v, s = c c / D + 1, p = c u / D, q = c v / D and w = u v / D,
@@ -73,10 +88,10 @@ def _total(x: Tensor, y: Tensor, centre: Tensor, same: bool = False) -> Tensor:
     return total
 
 
-def _rows(x: Tensor, index: Sequence[int] | Tensor) -> Tensor:
+def _subset(x: Tensor, index: Sequence[int] | Tensor) -> _Subset:
     chosen = torch.as_tensor(index, device=x.device)
     if chosen.ndim != 1 or len(chosen) < 2:
         raise DataError(WHERE, f"a subset of {chosen.numel()}", "give at least 2 indices")
     if chosen.min() < 0 or chosen.max() >= len(x):
         raise DataError(WHERE, f"a subset has row {int(chosen.max())} of {len(x)}", "give indices of rows")
-    return x[chosen]
+    return _Subset(x, chosen)
