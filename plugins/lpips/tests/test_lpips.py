@@ -4,6 +4,8 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from genkit_lpips.trunk import VGG16, heads
@@ -165,10 +167,22 @@ def test_the_content_of_the_weights_is_part_of_the_id_and_their_path_is_not(weig
     assert id_of(same) == id_of(weights) != id_of(other)
 
 
-def test_an_ablation_of_the_loss_runs_on_digits(weights, tmp_path):
+@pytest.fixture
+def pictures(tmp_path):
+    """Images of CIFAR-10's shape: what is under test is the shape, so noise will do."""
+    with h5py.File(tmp_path / "pictures.h5", "w") as file:
+        x = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
+        file.create_dataset("images", data=x, chunks=True, fletcher32=True)
+    return tmp_path / "pictures.h5"
+
+
+@pytest.mark.parametrize("recipe", ["ict_digits", "ict_cifar10"])
+def test_an_ablation_of_the_loss_runs_as_soon_as_the_trunk_is_there(weights, pictures, tmp_path, recipe):
     swap = f'loss={{use="lpips", weights="{weights}", resize=32}}'
     few = ["train.steps=2", "train.batch_size=4", "network.model_channels=8", "network.num_blocks=1"]
-    few += ["metrics.fd=false", "metrics.pr=false", "train.sample_every_steps=0"]
-    command = [sys.executable, "-m", "genkit", "ablate", "ict_digits", *few, "--swap", swap]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    few += ["train.sample_every_steps=0", *(f"metrics.{name}=false" for name in load_recipe(recipe).metrics)]
+    few += ["dataset.use=hdf5", f"dataset.path={pictures}"] if recipe == "ict_cifar10" else []
+    command = [sys.executable, "-m", "genkit", "ablate", recipe, *few, "--swap", swap, "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "done" in done.stdout and "lpips" in done.stdout
