@@ -101,19 +101,23 @@ def sentences(of: Study, rows: list[Row]) -> list[str]:
     return said + [f"{row.arm.label}: {row.state}." for row in rows if "diverged" in row.state]
 
 
-def table(of: Study, rows: list[Row]) -> list[list[str]]:
-    """A header and a row for each arm, as text: mean and interval, then the difference and its interval."""
-    names = figure_names(of)
+def table(of: Study, rows: list[Row], figure: str = "") -> list[list[str]]:
+    """A header and a row for each arm, as text: mean and interval, then the difference and its interval.
+
+    Args:
+        figure: The only one to show; all if not given.
+    """
+    names = [figure] if figure else figure_names(of)
     head = ["arm", "state"]
     for name in names:
         head += [f"{name}{_arrow(better(of, name))}", "difference"]
-        head += ["noise"] * _known(rows, name)
+        head += ["noise of training, evaluation"] * _known(rows, name)
     body = []
     for row in rows:
         line = [row.arm.label, row.state]
         for name in names:
             line += cells(row, name)
-            line += [_spread(row.noise[name]) if name in row.noise else GAP] * _known(rows, name)
+            line += [_noises(row.noise.get(name))] * _known(rows, name)
         body.append(line)
     return [head, *body]
 
@@ -253,6 +257,12 @@ def _difference(one: Difference | None) -> str:
 
 def _known(rows: list[Row], name: str) -> bool:
     return any(name in row.noise for row in rows)
+
+
+def _noises(one: Noise | None) -> str:
+    if one is None:
+        return GAP
+    return ", ".join(GAP if value is None else f"{value:.2g}" for value in (one.training, one.evaluation))
 
 
 def _spread(one: Noise) -> str:

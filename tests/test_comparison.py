@@ -41,20 +41,15 @@ def test_sentences_say_what_matters_and_which_way(tmp_path):
 
 def test_noise_of_evaluation_stands_beside_that_of_training(tmp_path):
     one = made(tmp_path)
-    assert "noise" not in comparison.table(one, comparison.compare(one))[0]
+    assert "noise" not in " ".join(comparison.table(one, comparison.compare(one))[0])
     by_seed = {"baseline-0": [0.4, 0.6], "baseline-1": [0.5, 0.7], "baseline-2": [0.45, 0.65]}
     trials = [attrs.evolve(t, by_seed={"fd.fd@1": v} if (v := by_seed.get(t.folder.name)) else {}) for t in one.trials]
     several = attrs.evolve(one, trials=tuple(trials))
     rows = comparison.compare(several)
-    assert comparison.table(several, rows)[0][-1] == "noise"
-    assert [row[-1] for row in comparison.table(several, rows)[1:]] == [
-        "0.05 of training, 0.14 of evaluation",
-        "–",
-        "–",
-    ]
-    assert "Noise of baseline, as standard deviations: 0.05 of training, 0.14 of evaluation." in comparison.markdown(
-        several
-    )
+    assert comparison.table(several, rows)[0][-1] == "noise of training, evaluation"
+    assert [row[-1] for row in comparison.table(several, rows)[1:]] == ["0.05, 0.14", "–", "–"]
+    said = comparison.markdown(several)
+    assert "Noise of baseline, as standard deviations: 0.05 of training, 0.14 of evaluation." in said
     assert comparison.latex(several).startswith(r"\begin{tabular}{llrrr}")
     line = next(csv.DictReader(comparison.comma_separated(several).splitlines()))
     assert (float(line["training_noise"]), float(line["evaluation_noise"])) == pytest.approx((0.05, 0.02**0.5))
@@ -65,6 +60,14 @@ def test_one_seed_claims_nothing(tmp_path):
     said = " ".join(comparison.sentences(one, comparison.compare(one)))
     assert "no noise estimate" in said and "matter" not in said
     assert "[" not in " ".join(cell for row in comparison.table(one, comparison.compare(one)) for cell in row)
+
+
+def test_one_figure_fits_a_terminal(tmp_path):
+    one = made(tmp_path)
+    two = attrs.evolve(one, trials=tuple(attrs.evolve(t, figures={**t.figures, "fd.fd@2": 1.0}) for t in one.trials))
+    whole, narrow = (comparison.table(two, comparison.compare(two), name) for name in ("", "fd.fd@2"))
+    assert len(whole[0]) == 6 and narrow[0] == ["arm", "state", "fd.fd@2 (lower is better)", "difference"]
+    assert [row[2:] for row in narrow[1:]] == [row[4:] for row in whole[1:]]
 
 
 def test_diverged_trials_are_counted_not_averaged(tmp_path):

@@ -142,7 +142,9 @@ def _compared(done: Study) -> None:
     from genkit import comparison
 
     rows = comparison.compare(done)
-    show.table(comparison.table(done, rows))
+    for name in comparison.figure_names(done) or [""]:
+        show.table(comparison.table(done, rows, name))
+        print()
     for sentence in comparison.sentences(done, rows):
         print(sentence)
 
