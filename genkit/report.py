@@ -7,130 +7,18 @@ whatever cannot be read is named on it.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from genkit.charts import GAP, Points, Series, chart, finite, running_median, tidy
 from genkit.errors import CheckpointError
+from genkit.story import Story, Table, read, table
 
 MOST_FRAMES = 16
-Table = Mapping[str, Any]
-
-
-@dataclass
-class Story:
-    """What a run folder tells. `steps` and `evaluated` hold what still counts after the last resume."""
-
-    folder: Path
-    text: str = ""
-    recipe: Table = field(default_factory=dict)
-    lock: Table = field(default_factory=dict)
-    evaluations: dict[str, Table] = field(default_factory=dict)
-    steps: dict[int, Table] = field(default_factory=dict)
-    evaluated: dict[tuple[str, int], Table] = field(default_factory=dict)
-    resumes: list[int] = field(default_factory=list)
-    moments: list[tuple[object, str]] = field(default_factory=list)
-    state: str = "unfinished"
-    seconds: float | None = None
-    problems: list[str] = field(default_factory=list)
-
-
-# ---- reading -----------------------------------------------------------------------------------
-
-
-def _load(path: Path, loads: Any, problems: list[str]) -> dict[str, Any]:
-    """A file's mapping; `{}` if there is none yet, or with a problem noted if it cannot be read."""
-    try:
-        value = loads(path.read_text("utf-8"))
-        if isinstance(value, dict):
-            return value
-        problems.append(f"{path.name} is not a table")
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{path.name} cannot be read: {error}")
-    return {}
-
-
-def _events(path: Path, problems: list[str]) -> Iterator[dict[str, Any]]:
-    """The events; a torn last line is what a killed run leaves, any other broken line is a problem."""
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            event = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError):
-            event = None
-            if number < len(lines):
-                problems.append(f"events.jsonl, line {number}, cannot be read")
-        if isinstance(event, dict):
-            yield event
-
-
-def read(folder: Path) -> Story:
-    """The story of the run in `folder`; missing and torn files leave gaps."""
-    story = Story(folder)
-    path = folder / "recipe.toml"
-    story.text = path.read_text("utf-8", "replace") if path.is_file() else ""
-    story.recipe = _load(path, tomllib.loads, story.problems)
-    story.lock = _load(folder / "lock.json", json.loads, story.problems)
-    for path in sorted(folder.glob("evaluations/*.json")):
-        story.evaluations[path.stem] = _load(path, json.loads, story.problems)
-    events = list(_events(folder / "events.jsonl", story.problems))
-    for event in events:
-        _tell(story, event)
-    story.seconds = _seconds(events)
-    return story
-
-
-def _tell(story: Story, event: Table) -> None:
-    """Adds one event. A start or resume at k forgets what came after k: those weights are gone."""
-    name, k = event.get("event"), event.get("k")
-    k = k if isinstance(k, int) and finite(k) is not None else None
-    if name in ("start", "resume") and k is not None:
-        story.state = "unfinished"
-        story.steps = {j: e for j, e in story.steps.items() if j <= k}
-        story.evaluated = {at: e for at, e in story.evaluated.items() if at[1] <= k}
-    if name == "step" and k is not None:
-        story.steps[k] = dict(event)
-    elif name == "evaluated" and k is not None:
-        story.evaluated[str(event.get("protocol", "")), k] = dict(event)
-    elif name == "resume" and k is not None:
-        story.resumes.append(k)
-        story.moments.append((event.get("time"), f"resumed at step {k}"))
-    elif name == "notice":
-        story.moments.append((event.get("time"), str(event.get("text", ""))))
-    elif name == "end":
-        story.state = str(event.get("outcome", "ended"))
-        story.moments.append((event.get("time"), story.state if k is None else f"{story.state} at step {k}"))
-
-
-def _seconds(events: list[dict[str, Any]]) -> float | None:
-    """How long training took: the last `elapsed`, or, if it was resumed, the sum over its sessions by the clock.
-
-    The clock runs from each start to its last step: what is evaluated days later is no training.
-    """
-    told = [e for e in events if e.get("event") in ("start", "resume", "step")]
-    if not any(e["event"] == "resume" for e in told):
-        return next((s for e in reversed(events) if (s := finite(e.get("elapsed"))) is not None), None)
-    sessions: list[list[float]] = [[]]
-    for event in told:
-        if event["event"] in ("start", "resume"):
-            sessions.append([])
-        if (now := finite(event.get("time"))) is not None:
-            sessions[-1].append(now)
-    return sum(max(times) - min(times) for times in sessions if times)
-
-
-def _table(value: object) -> Table:
-    return value if isinstance(value, Mapping) else {}
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -142,9 +30,9 @@ def figures_table(evaluation: Table) -> list[list[str]]:
     Args:
         evaluation: What `evaluations/<protocol>.json` holds.
     """
-    counts = sorted(_table(evaluation.get("steps")), key=_rank)
-    figures = {n: _table(_table(evaluation["steps"][n]).get("figures")) for n in counts}
-    minima = {n: _table(_table(evaluation["steps"][n]).get("minimum")) for n in counts}
+    counts = sorted(table(evaluation.get("steps")), key=_rank)
+    figures = {n: table(table(evaluation["steps"][n]).get("figures")) for n in counts}
+    minima = {n: table(table(evaluation["steps"][n]).get("minimum")) for n in counts}
     names = list(dict.fromkeys(name for n in counts for name in figures[n]))
     floors = {name: f"{name}_floor" for name in names if f"{name}_floor" in names}
     rows = []
@@ -159,7 +47,7 @@ def figures_table(evaluation: Table) -> list[list[str]]:
 
 def _arrow(evaluation: Table, name: str) -> str:
     """Which way a figure improves, by its metric."""
-    better = _table(evaluation.get("better")).get(str(name).partition(".")[0])
+    better = table(evaluation.get("better")).get(str(name).partition(".")[0])
     return {"lower": " ↓", "higher": " ↑"}.get(str(better), "")
 
 
@@ -170,15 +58,15 @@ def _least(value: object) -> str:
 
 def protocol_line(evaluation: Table) -> str:
     """How an evaluation was made, in a line; what a file does not tell is left out."""
-    told = _table(evaluation.get("protocol"))
-    published, seeds = _table(told.get("published")), told.get("seeds")
+    told = table(evaluation.get("protocol"))
+    published, seeds = table(told.get("published")), told.get("seeds")
     parts = [str(told.get("name", "")), f"{told['samples']:,} samples" if finite(told.get("samples")) else ""]
     if isinstance(seeds, list):
         parts.append(f"{len(seeds)} seed{'s' * (len(seeds) != 1)}")
     if published and published != {"samples": told.get("samples"), "seeds": len(seeds) if seeds else 1}:
         times = f", {published['seeds']} seeds" if published.get("seeds") != 1 else ""
         parts.append(f"published are {published.get('samples'):,}{times}")
-    features, against = (_table(told.get(name)) for name in ("features", "against"))
+    features, against = (table(told.get(name)) for name in ("features", "against"))
     parts += dict.fromkeys(f"{name} against {against.get(table)}" for table, name in features.items())
     parts += [str(told[name]) for name in ("weights",) if name in told]
     return " · ".join(part for part in parts if part)
@@ -202,7 +90,7 @@ def _evaluated(story: Story) -> dict[tuple[str, str], dict[str, Points]]:
     """Figures over k: (protocol, figure) → number of sampling steps → points."""
     curves: dict[tuple[str, str], dict[str, Points]] = {}
     for (protocol, k), event in sorted(story.evaluated.items()):
-        for at, value in _table(event.get("figures")).items():
+        for at, value in table(event.get("figures")).items():
             name, _, count = at.rpartition("@")
             curves.setdefault((protocol, name), {}).setdefault(count, []).append((k, finite(value)))
     return curves
@@ -232,8 +120,8 @@ def _when(time: object) -> str:
 
 def _summary(story: Story) -> str:
     """What was trained, on one line."""
-    train, lock = _table(story.recipe.get("train")), story.lock
-    objective, dataset = (_table(story.recipe.get(kind)).get("use") for kind in ("objective", "dataset"))
+    train, lock = table(story.recipe.get("train")), story.lock
+    objective, dataset = (table(story.recipe.get(kind)).get("use") for kind in ("objective", "dataset"))
     done, total = max(story.steps, default=None), finite(train.get("steps"))
     batch, parameters, threads = finite(train.get("batch_size")), finite(lock.get("parameters")), lock.get("threads")
     parts = [" on ".join(str(word) for word in (objective, dataset) if word)]
@@ -250,12 +138,12 @@ def _summary(story: Story) -> str:
     return " · ".join(escape(part) for part in parts if part)
 
 
-def _choices(table: Table, slot: str = "") -> Iterator[tuple[str, str]]:
+def _choices(of: Table, slot: str = "") -> Iterator[tuple[str, str]]:
     """The components that a recipe names, at any depth: (slot, name)."""
-    if "use" in table:
-        yield slot, str(table["use"])
-    for key, value in table.items():
-        yield from _choices(_table(value), f"{slot}.{key}".lstrip("."))
+    if "use" in of:
+        yield slot, str(of["use"])
+    for key, value in of.items():
+        yield from _choices(table(value), f"{slot}.{key}".lstrip("."))
 
 
 def _header(story: Story) -> str:
@@ -333,8 +221,8 @@ def _pair(points: Points) -> list[Series]:
 def _curves(story: Story) -> str:
     """Loss and N(k) large, every other figure of the steps small."""
     steps = sorted(story.steps.items())
-    names = list(dict.fromkeys(name for _, e in steps for name in _table(e.get("figures"))))
-    lines = {n: [(k, finite(e["figures"][n])) for k, e in steps if n in _table(e.get("figures"))] for n in names}
+    names = list(dict.fromkeys(name for _, e in steps for name in table(e.get("figures"))))
+    lines = {n: [(k, finite(e["figures"][n])) for k, e in steps if n in table(e.get("figures"))] for n in names}
     speed = [(k, finite(e["images_per_sec"])) for k, e in steps if "images_per_sec" in e]
     marks = story.resumes
     loss, levels = lines.pop("loss", []), lines.pop("N", [])

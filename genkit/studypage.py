@@ -8,7 +8,8 @@ from pathlib import Path
 from genkit import comparison, record
 from genkit.charts import Series, chart, finite, running_median
 from genkit.comparison import Row
-from genkit.report import html_table, picture, read, section
+from genkit.report import html_table, picture, section
+from genkit.story import read
 from genkit.study import Arm, Study, Trial
 
 STYLE = """

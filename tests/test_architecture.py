@@ -13,7 +13,7 @@ PACKAGE = Path(genkit.__file__).parent
 ORDER = (
     "errors pickles keys levels denoiser ema hookspecs kinds plugins registry files tables resolve weights recipe"
     " store reference data state distributed training checkpoint sampling pictures judge evaluation record runs models"
-    " foreign watching prepare lock charts report measure experiment study statistics comparison studypage"
+    " foreign watching prepare lock charts story report measure experiment study statistics comparison studypage"
 ).split()
 
 

@@ -9,6 +9,7 @@ import torch
 from genkit import pictures, report
 from genkit.charts import Series, chart, thinned, tidy
 from genkit.errors import CheckpointError
+from genkit.story import read as story_of
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -104,7 +105,7 @@ def test_a_damaged_file_is_named_on_the_page(folder):
 
 def test_after_a_resume_the_later_steps_count(folder):
     tell(folder, [step(10), step(20, 99.0), step(30, 98.0), {"event": "resume", "k": 10}, step(20, 2.0)])
-    story = report.read(folder)
+    story = story_of(folder)
     assert sorted(story.steps) == [10, 20] and story.steps[20]["figures"]["loss"] == 2.0
     assert "resumed at step 10" in page(folder)
 
@@ -143,11 +144,11 @@ def test_numbers_are_tidy():
 
 def test_training_time_adds_sessions_up_and_leaves_later_evaluations_out(folder):
     tell(folder, [{"event": "start", "k": 0}, step(10), step(20), {"event": "end", "outcome": "done", "time": 1.8e9}])
-    assert report.read(folder).seconds == 2.0  # the last elapsed
+    assert story_of(folder).seconds == 2.0  # the last elapsed
     events = [(0, {"event": "start", "k": 0}), (10, step(10)), (500, {"event": "resume", "k": 10}), (507, step(20))]
     end = {"event": "end", "outcome": "done", "time": 9e5}
     tell(folder, [*({**event, "time": at} for at, event in events), end])
-    assert report.read(folder).seconds == 17.0
+    assert story_of(folder).seconds == 17.0
 
 
 def test_a_picture_that_is_half_written_is_left_out(folder):
