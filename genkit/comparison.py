@@ -133,7 +133,7 @@ def markdown(of: Study) -> str:
     head, *body = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in r] for r in table(of, rows)]
     lines = [f"| {' | '.join(r)} |" for r in (head, ["---"] * len(head), *body)]
     changes = [f"- `{row.arm.label}`: {'; '.join(row.arm.changes)}" for row in rows if row.arm.changes]
-    return "\n".join([*lines, "", *sentences(of, rows), NOTE, "", *changes, ""])
+    return "\n".join([*lines, "", *sentences(of, rows), note(rows), "", *changes, ""])
 
 
 def latex(of: Study) -> str:
@@ -168,9 +168,15 @@ COLUMNS = (
 )  # fmt: skip
 NOTE = (
     "In brackets: the 95% t-interval over three seeds or more, the range of two. Differences are paired by seed, "
-    "their intervals at the level at which Holm's procedure tests the arm. Intervals hold the noise of training and "
-    "that of evaluation together; evaluate.seeds=3 tells the two apart."
+    "their intervals at the level at which Holm's procedure tests the arm. "
 )
+
+
+def note(rows: list[Row]) -> str:
+    """How the table is to be read."""
+    if any(row.noise for row in rows):
+        return f"{NOTE}Noise is told as standard deviations; intervals hold that of training and of evaluation."
+    return f"{NOTE}They hold the noise of training and of evaluation together; evaluate.seeds=3 tells the two apart."
 
 
 def as_plain(of: Study) -> dict[str, Any]:

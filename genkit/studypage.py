@@ -44,7 +44,7 @@ def page(of: Study) -> str:
     style = Path(__file__).with_name("report.css").read_text("utf-8") + STYLE
     parts = [
         _header(of, rows),
-        section("Figures", f"<p class=note>{escape(comparison.NOTE)}</p>{html_table(comparison.table(of, rows))}"),
+        _figures(of, rows),
         _effects(of, rows),
         _curves(of),
         *_samples(of),
@@ -80,6 +80,12 @@ def _header(of: Study, rows: list[Row]) -> str:
     }
     listed = "".join(f"<li><span>{name}</span>{escape(str(value))}</li>" for name, value in chips.items())
     return f"<header><p class=over>study</p><h1>{escape(of.name)}</h1>{said}<ul class=chips>{listed}</ul></header>"
+
+
+def _figures(of: Study, rows: list[Row]) -> str:
+    """A table for each figure, that which the study is about first."""
+    tables = [html_table(comparison.table(of, rows, name)) for name in comparison.figure_names(of) or [""]]
+    return section("Figures", f"<p class=note>{escape(comparison.note(rows))}</p>{''.join(tables)}")
 
 
 def _effects(of: Study, rows: list[Row]) -> str:
