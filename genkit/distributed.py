@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -50,9 +52,23 @@ def start(device: str) -> str:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     importlib.import_module("torch.distributed.nn.functional")  # its defaults keep the group of its first import
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=30))
+    with _stdout_aside():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=30))
     atexit.register(dist.destroy_process_group)  # gloo's threads must not outlive the interpreter: that aborts
     return device
+
+
+@contextmanager
+def _stdout_aside() -> Iterator[None]:
+    """Have stdout on stderr: older gloo tells there that it is connected, and stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def average(tensors: Iterable[Tensor | None]) -> None:

@@ -225,7 +225,7 @@ def test_ablate_compares_each_swap_with_the_baseline_and_repeats_nothing(cli, ti
     small = [*tiny, "metrics.pr=false"]
     cli("run", "ict_digits", *small)
     table = cli("ablate", *small[:0], "--swap", "loss=l2", "--swap", "teacher=ema").stdout
-    rows = [line.split()[0] for line in table.splitlines()][:4]
+    rows = [line.split()[0] for line in table.splitlines()[:4]]
     assert rows == ["arm", "baseline", "loss=l2", "teacher=ema"] and "(" in table
     began = sum(e["event"] == "start" for s in record.runs() for e in record.events(s.folder))
     assert began == 3 and sum(s.trial for s in record.runs()) == 2
