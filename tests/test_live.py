@@ -69,6 +69,7 @@ def test_the_time_left_is_of_what_is_open_spread_over_the_slots(study):
     assert live.left(study, {"loss=l2": 10.0}, 1, share) == pytest.approx(30 + 10 + 10)
     assert live.left(study, {"loss=l2": 10.0}, 4, share) == pytest.approx(30)  # no less than the longest
     assert live.left(ended(study, 2, state="diverged"), {}, 2, share) == pytest.approx(40)
+    assert live.left(ended(study, 2, state="preempted"), {}, 1, share) == pytest.approx(30 + 40 + 40)
 
 
 class Terminal(io.StringIO):

@@ -27,7 +27,7 @@ def each(of: Study, arm: Arm, measured: Mapping[str, float]) -> float:
 def left(of: Study, measured: Mapping[str, float], slots: int, share: Share) -> float:
     """Seconds that a study still takes, its trials spread over the slots."""
     times = {arm.label: each(of, arm, measured) for arm in of.arms}
-    todo = [times[t.arm] * (1 - share(t)) for t in of.trials if t.state in ("todo", "running")]
+    todo = [times[t.arm] * (1 - share(t)) for t in of.trials if t.state in ("todo", "running", "preempted")]
     return max([sum(todo) / slots, *todo], default=0.0)
 
 
