@@ -167,21 +167,18 @@ class Block(nn.Module):
         self.norm1, self.conv1 = norm(out, style.eps), conv(out, out, gain=style.quiet, style=style)
         projects = channels != out or (style.project and resample is not None)
         self.skip = conv(channels, out, kernel=1, style=style) if projects else nn.Identity()
-        self.resample, self.scale_shift = resample, scale_shift
+        self.resample, self.scale_shift = resample or nn.Identity(), scale_shift
         self.dropout, self.sum = dropout, style.sum
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = F.silu(self.norm0(x))
-        if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
-        h, shift = self.conv0(h), self.shift(emb)[:, :, None, None]
+        h, shift = self.conv0(self.resample(F.silu(self.norm0(x)))), self.shift(emb)[:, :, None, None]
         if self.scale_shift:
             scale, shift = shift.chunk(2, 1)
             h = torch.addcmul(shift, self.norm1(h), scale + 1)
         else:
             h = self.norm1(h.add_(shift))  # in place: no gradient needs the convolution's output
         h = self.conv1(F.dropout(F.silu(h), self.dropout, self.training))
-        return add(self.skip(x), h, self.sum)
+        return add(self.skip(self.resample(x)), h, self.sum)  # late: upwards x is small until then
 
 
 def add(x: Tensor, branch: Tensor, factor: float) -> Tensor:

@@ -31,13 +31,10 @@ class Resample(nn.Module):
         super().__init__()
         line = torch.tensor(taps, dtype=torch.float32)
         line = line / line.sum() * (2 if up else 1)
-        self.box = len(set(taps)) == 1 and len(taps) == 2
         self.register_buffer("kernel", torch.outer(line, line)[None, None], persistent=False)  # from settings
         self.padding, self.up = (len(taps) // 2 - 1) * padded, up
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.box:
-            return F.interpolate(x, scale_factor=2.0) if self.up else F.avg_pool2d(x, 2)
         channels = x.shape[1]
         resample = F.conv_transpose2d if self.up else F.conv2d
         kernel = self.kernel.to(x.dtype).expand(channels, -1, -1, -1)
