@@ -91,6 +91,15 @@ def norm(channels: int, eps: float = 1e-6) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=eps)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """A copy of x with the channels of a pixel side by side in memory: what convolutions and attention are fast on.
+
+    Everything computed from it keeps that order. A copy always, since with one channel torch takes any order
+    for this one and then computes in the other.
+    """
+    return x.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
+
+
 class Fourier(nn.Module):
     """Embedding of times: cos and sin of 2 pi f c at fixed random frequencies f ~ N(0, scale^2).
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genkit.keys import Key
 from genkit.kinds import Context
-from genkit_unets.blocks import Attention, Block, Fourier, Stage, Style, add, conv, norm
+from genkit_unets.blocks import Attention, Block, Fourier, Stage, Style, add, channels_last, conv, norm
 from genkit_unets.embeddings import Conditioning, Positional
 from genkit_unets.resample import Resample, Shrink
 
@@ -110,13 +110,13 @@ class EdmUNet(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         emb = self.conditioning(c_noise, cond)
-        skips = self._down(x, emb)
+        skips = self._down(channels_last(x), emb)
         x = skips[-1]
         for stage, joins in zip(self.decoder, self.joins, strict=True):
             if joins:  # bound to the one name, so that what was joined can go
                 x = torch.cat([x, skips.pop()], 1)
             x = stage(x, emb)
-        return self.out(F.silu(self.norm(x)))
+        return self.out(F.silu(self.norm(x))).contiguous()
 
     def _down(self, x: Tensor, emb: Tensor) -> list[Tensor]:
         """The outputs of the stem and of every block on the way down."""

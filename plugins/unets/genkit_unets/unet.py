@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genkit.errors import RecipeError
 from genkit.kinds import Context, setting
-from genkit_unets.blocks import Attention, Block, Embedding, Stage, conv, norm, seeded
+from genkit_unets.blocks import Attention, Block, Embedding, Stage, channels_last, conv, norm, seeded
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +106,7 @@ class UNetModule(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         emb = self.embedding(c_noise, cond)
-        x = self.stem(x)
+        x = self.stem(channels_last(x))
         skips = []
         for i, stages in enumerate(self.down):
             if i and self.halves[i - 1]:
@@ -120,4 +120,4 @@ class UNetModule(nn.Module):
                 x = stage(torch.cat([x, skips.pop()], 1), emb)
             if i and self.halves[i - 1]:
                 x = F.interpolate(x, scale_factor=2.0)
-        return self.out(F.silu(self.norm(x)))
+        return self.out(F.silu(self.norm(x))).contiguous()

@@ -12,6 +12,7 @@ from genkit_unets.convert import _names, from_edm
 from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 from genkit_unets.embeddings import Labels, Positional
 from genkit_unets.resample import Resample, Shrink
+from genkit_unets.unet import UNet
 
 from genkit.errors import GenkitError
 from genkit.kinds import Context, Spec
@@ -384,16 +385,29 @@ def test_conditioning_compiles_without_a_graph_break(cls):
 
 
 @pytest.mark.parametrize("cls", [Ncsnpp, Ddpmpp, Adm])
-def test_samples_need_not_be_square_and_channels_last_changes_nothing(cls):
+def test_samples_need_not_be_square(cls):
     net = cls(model_channels=8, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(4,), channels_per_head=8)
     net = net.build(context(size=8, width=12)).eval()
+    x = torch.randn(2, 3, 8, 12)
+    assert net(x, torch.zeros(2), {}).shape == x.shape
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("cls", [Ncsnpp, Ddpmpp, Adm, UNet])
+def test_layers_compute_with_channels_last_and_pictures_leave_as_they_came(cls, channels):
+    net = cls(model_channels=8, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(4,))
+    net = net.build(Context(spec=Spec(channels=channels, height=8, width=8))).eval()
+    orders = []
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.GroupNorm):
+            layer.register_forward_hook(lambda _layer, _in, out: orders.append(out.stride(1)))
     with torch.no_grad():
         net.out.weight.normal_()
-    x, c = torch.randn(2, 3, 8, 12), torch.zeros(2)
-    out = net(x, c, {})
-    assert out.shape == x.shape
-    last = net.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last), c, {})
-    assert torch.allclose(last, out, atol=1e-4)
+        x, c = torch.randn(2, channels, 8, 8), torch.zeros(2)
+        out = net(x, c, {})
+        assert set(orders) == {1}
+        assert out.is_contiguous()
+        assert torch.equal(net(x.to(memory_format=torch.channels_last), c, {}), out)
 
 
 def test_without_the_residual_encoder_the_picture_enters_at_the_top_only():
