@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genkit import distributed, reference, registry, sampling
+from genkit import distributed, record, reference, registry, sampling
 from genkit.denoiser import Denoiser
 from genkit.errors import DataError, RecipeError
 from genkit.files import sha256
@@ -119,13 +119,13 @@ def name_of(recipe: Recipe) -> tuple[str, str]:
     return registry.info_of(recipe.evaluate.protocol).name, digest[:6]
 
 
-def improves(found: Mapping[str, Any], wanted: str, best: Mapping[str, Any]) -> bool:
+def improves(found: dict[str, Any], wanted: str, best: Mapping[str, Any]) -> bool:
     """Whether the figure `wanted`, such as "fd.fd@1", is better than that of the best checkpoint so far.
 
     Raises:
         RecipeError: The evaluation has no such figure.
     """
-    figures = {f"{name}@{n}": v for n, row in found["steps"].items() for name, v in row["figures"].items()}
+    figures = record.figures_of(found)
     if wanted not in figures:
         raise RecipeError("evaluate.best", f"there is no figure {wanted!r}", f"figures: {names(figures)}")
     if best.get("figure") != wanted:
@@ -134,18 +134,17 @@ def improves(found: Mapping[str, Any], wanted: str, best: Mapping[str, Any]) -> 
     return bool(figures[wanted] < best["value"] if lower else figures[wanted] > best["value"])
 
 
-def require(recipe: Recipe, context: Context, data: str) -> None:
+def require(recipe: Recipe, context: Context, data: Data) -> None:
     """Find out before a training, and not at its end, that figures could not be made.
 
-    Args:
-        data: Identity of the data set's content.
-
     Raises:
-        GenkitError: The images are not those of the protocol, features lack their weights or labels, the
-            statistics are of something else, or the figure of `evaluate.best` will not be there.
+        GenkitError: The images are not those of the protocol, or too few, features lack their weights or labels,
+            the statistics are of something else, or the figure of `evaluate.best` will not be there.
     """
     settings = recipe.evaluate
     fits(settings.protocol, context.spec)
+    for name, metric in recipe.metrics.items():
+        _require_enough(name, metric, settings.count, None if settings.reference else len(data))
     for component in {metric.features for metric in recipe.metrics.values()}:
         if hasattr(component, "require"):
             component.require(context)
@@ -153,9 +152,18 @@ def require(recipe: Recipe, context: Context, data: str) -> None:
         given = reference.read(settings.reference)
         for metric in recipe.metrics.values():
             features = registry.info_of(metric.features).name
-            given.require(shape=context.spec.shape, data=data, features=features)
+            given.require(shape=context.spec.shape, data=data.identity, features=features)
     if settings.best:
         _require_best(recipe)
+
+
+def _require_enough(name: str, metric: Any, samples: int, real: int | None) -> None:
+    least = getattr(metric, "least", 1)
+    counts = {"generated": samples, "training": None if getattr(metric, "alone", False) else real}
+    for kind, count in counts.items():
+        if count is not None and count < least:
+            hint = "raise evaluate.samples, or change the metric's settings"
+            raise DataError(f"metrics.{name}", f"{count} {kind} images, and it takes {least} at least", hint)
 
 
 def _require_best(recipe: Recipe) -> None:

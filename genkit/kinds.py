@@ -246,7 +246,8 @@ class Accumulator(Protocol):
     """Built by a `metric` component: fed real and generated samples, merged over ranks.
 
     The component says by a class attribute `better`, "lower" or "higher", which way its figures improve, and may say
-    by `alone = True` that it looks at generated samples alone, so that it needs no reference.
+    by `alone = True` that it looks at generated samples alone, so that it needs no reference, and by `least`, a number,
+    how few images of a kind it can make figures of.
 
     What looks at the data only once in many evaluations has more, all of it optional:
 

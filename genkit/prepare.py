@@ -30,7 +30,7 @@ class Plan:
     def program(self) -> Program:
         """The program with its starting weights, on the device; the default generator stays as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keys.Key(self.recipe.train.seed).integer("init"))
+            torch.default_generator.manual_seed(keys.Key(self.recipe.train.seed).integer("init"))
             program: Program = registry.build(self.recipe.objective, self.context)
         if self.recipe.init.origin:
             models.start_from(program, self.recipe.init)
@@ -75,7 +75,7 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
         load=functools.partial(models.load_source, device=device),
     )
     if recipe.metrics:
-        evaluation.require(recipe, context, data.identity)
+        evaluation.require(recipe, context, data)
     id = identity(recipe, data.identity, models.content)
     folder = Path(out) if out else record.root() / f"{recipe.name}-{id}"
     return Plan(recipe=recipe, data=data, context=context, id=id, folder=folder)

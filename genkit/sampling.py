@@ -81,3 +81,9 @@ def shard(count: int, rank: int, world: int) -> Iterator[tuple[int, int]]:
     """(block, samples in it) that this rank draws, of `count` in all."""
     for index in range(rank, -(-count // BLOCK), world):
         yield index, min(BLOCK, count - index * BLOCK)
+
+
+def places(first: int, count: int, rank: int, world: int) -> Tensor:
+    """Where samples `first`, `first` + 1, … of those that this rank draws stand among all: (count,)."""
+    own = torch.arange(first, first + count)
+    return (own // BLOCK * world + rank) * BLOCK + own % BLOCK

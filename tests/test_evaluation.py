@@ -174,6 +174,7 @@ def test_better_is_as_the_metric_says(figure, better):
         ({"best": "fid.fd@1", "every_steps": 2}, "there will be no figure 'fid.fd@1'"),
         ({"best": "fd.fd@2", "every_steps": 2}, "there will be no figure 'fd.fd@2'"),
         ({"best": "fd", "every_steps": 2}, "evaluate.best"),
+        ({"samples": 3}, "metrics.pr: 3 generated images, and it takes 4 at least; raise evaluate.samples"),
         ({"reference": "nowhere.npz"}, "no such file"),
         ({"reference": "other.npz"}, "has statistics of features 'inception', not of 'pixels'"),
     ],
@@ -225,6 +226,17 @@ def test_the_best_checkpoint_stays_and_can_be_used(call, small):
     assert "Figures over training" in (small / "report.html").read_text()
     for which in ("7", "bestest"):
         assert f"has no checkpoint '{which}'; steps:" in call("sample", "latest", "--checkpoint", which, code=4)[1]
+
+
+def test_the_best_by_another_protocol_is_no_match(call, tiny, small):
+    folder = small / "checkpoints"
+    first, best = min(map(checkpoint.step_of, checkpoint.present(folder))), checkpoint.best(folder)
+    checkpoint.pin(folder, **{**best, "k": first, "value": -1.0})
+    words = ["evaluate.every_steps=5", "evaluate.best=fd.fd@1", "evaluate.steps=[1]", "metrics.pr=false"]
+    for samples, k in ((None, first), (90, 24)):
+        more = [f"evaluate.samples={samples}"] if samples else ["evaluate.steps=[1,2]"]  # figures yet to be made
+        call("run", "ict_digits", *tiny, *words, *more, "optimizer.lr=0.1")
+        assert checkpoint.best(folder)["k"] == k
 
 
 def test_pruning_leaves_the_best(tmp_path):

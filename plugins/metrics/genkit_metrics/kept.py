@@ -9,11 +9,13 @@ import attrs
 import torch
 from torch import Tensor
 
+from genkit import distributed, sampling
 from genkit.errors import DataError
 
 PREFIXES: dict[bool | str, str] = {True: "", "held-out": "held_out/"}  # of a reference's arrays
 KINDS: dict[bool | str, str] = {True: "training", False: "generated", "held-out": "held-out"}
 GOLDEN = (5**0.5 - 1) / 2
+Part = tuple[Tensor, Tensor, Tensor]  # of the rows: keys, places in the stream, features
 
 
 @attrs.define(eq=False)
@@ -22,7 +24,8 @@ class Kept:
 
     Row i has the key frac(i (sqrt(5) - 1) / 2), and the rows of the smallest keys stay: all of them while
     there is room, then a set that fills the stream without gaps. The first rows would not do: folders of
-    images come class by class. Which rows stay depends on the order of the stream, not on how it is cut.
+    images come class by class. Which rows stay depends on the order of the stream, not on how it is cut, nor on
+    how many processes share it.
 
     Attributes:
         limit: Most rows to keep.
@@ -30,9 +33,9 @@ class Kept:
     """
 
     limit: int
-    n: int = attrs.field(default=0, init=False)
+    n: int = 0
     _bound: float = attrs.field(default=float("inf"), init=False, repr=False)
-    _parts: tuple[tuple[Tensor, Tensor], ...] = attrs.field(default=(), init=False, repr=False)
+    _parts: tuple[Part, ...] = attrs.field(default=(), init=False, repr=False)
 
     def update(self, x: Tensor) -> None:
         """Add rows, (B, D).
@@ -40,48 +43,53 @@ class Kept:
         Raises:
             DataError: They have another width than before.
         """
-        keys = (torch.arange(self.n, self.n + len(x), dtype=torch.float64) * GOLDEN).frac()
+        places = sampling.places(self.n, len(x), distributed.rank(), distributed.world())
+        keys = (places.double() * GOLDEN).frac()
         self.n += len(x)
         near = keys < self._bound
-        self._append(keys[near], x.detach()[near.to(x.device)].cpu())
+        self._append(keys[near], places[near], x.detach()[near.to(x.device)].cpu())
 
     @classmethod
     def of(cls, limit: int, n: int, rows: Tensor) -> Kept:
         """The kept rows of a stream of n that is over."""
-        kept = cls(limit)
-        kept.update(rows)
-        kept.n = n
+        kept = cls(limit, n)
+        places = torch.arange(len(rows))
+        kept._append((places.double() * GOLDEN).frac(), places, rows)
         return kept
 
     def merge(self, other: Kept) -> None:
-        """Add the rows of another stream; where there is no room for all, each gives its share."""
+        """Add what another process has of the stream; in one process alone, another stream that comes after.
+
+        Where there is no room for all of two streams, each gives its share.
+        """
+        after = self.n if distributed.world() == 1 else 0
         self.n += other.n
-        for keys, rows in other._parts:
-            self._append(keys, rows)
+        for keys, places, rows in other._parts:
+            self._append(keys, places + after, rows)
 
     @property
     def rows(self) -> Tensor:
         """What was kept, in the stream's order: (at most `limit`, D)."""
         self._cut()
-        return self._parts[0][1] if self._parts else torch.empty(0, 0)
+        return self._parts[0][2] if self._parts else torch.empty(0, 0)
 
-    def _append(self, keys: Tensor, rows: Tensor) -> None:
-        if self._parts and rows.shape[1:] != self._parts[0][1].shape[1:]:
-            widths = f"{rows.shape[1]} features after {self._parts[0][1].shape[1]}"
+    def _append(self, keys: Tensor, places: Tensor, rows: Tensor) -> None:
+        if self._parts and rows.shape[1:] != self._parts[0][2].shape[1:]:
+            widths = f"{rows.shape[1]} features after {self._parts[0][2].shape[1]}"
             raise DataError("features", widths, "compare samples by the same features and of the same size")
-        self._parts += ((keys, rows),)
-        if sum(len(keys) for keys, _ in self._parts) > 2 * self.limit:
+        self._parts += ((keys, places, rows),)
+        if sum(len(keys) for keys, *_ in self._parts) > 2 * self.limit:
             self._cut()
 
     def _cut(self) -> None:
-        if sum(len(keys) for keys, _ in self._parts) <= self.limit and len(self._parts) < 2:
+        if sum(len(keys) for keys, *_ in self._parts) <= self.limit and len(self._parts) < 2:
             return
-        keys, rows = (torch.cat(column) for column in zip(*self._parts, strict=True))
-        if len(keys) > self.limit:
-            near = keys.argsort(stable=True)[: self.limit].sort().values
-            keys, rows = keys[near], rows[near]
-            self._bound = float(keys.max())
-        self._parts = ((keys, rows),)
+        keys, places, rows = (torch.cat(column) for column in zip(*self._parts, strict=True))
+        near = keys.argsort(stable=True)[: self.limit]
+        if len(near) < len(keys):
+            self._bound = float(keys[near].max())
+        near = near[places[near].argsort()]
+        self._parts = ((keys[near], places[near], rows[near]),)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Kept:
         """Tensors are replaced and never changed in place, so copies can share them."""

@@ -112,6 +112,10 @@ class PrecisionRecall:
     k: int = _positive(3, "which neighbour a ball reaches to")
     max_samples: int = _limit(10_000)
 
+    @property
+    def least(self) -> int:
+        return self.k + 1
+
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
 
@@ -142,6 +146,10 @@ class DensityCoverage:
     feature: str = setting("pool", FEATURE)
     k: int = _positive(5, "which neighbour a ball reaches to")
     max_samples: int = _limit(10_000)
+
+    @property
+    def least(self) -> int:
+        return self.k + 1
 
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
@@ -174,6 +182,14 @@ class KernelDistance:
     subsets: int = _positive(100, "how many subsets the figure is the mean of")
     subset_size: int = setting(1000, "images of a kind in each", check=attrs.validators.ge(2))
     max_samples: int = _limit(20_000)
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_samples < self.subset_size:
+            raise ValueError(f"max_samples must be at least subset_size: {self.max_samples} < {self.subset_size}")
+
+    @property
+    def least(self) -> int:
+        return self.subset_size
 
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
@@ -219,6 +235,10 @@ class InceptionScore:
     splits: int = _positive(10, "parts that the figure is the mean of")
     max_samples: int = _limit(50_000)
 
+    @property
+    def least(self) -> int:
+        return self.splits
+
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
 
@@ -229,6 +249,4 @@ class InceptionScore:
     def floor(self, real: Tensor, held_out: Tensor, count: int) -> Figures:
         if len(real) < count:
             return {}
-        even = Kept(count)
-        even.update(real)
-        return self.measure(real, even.rows)
+        return self.measure(real, Kept.of(count, len(real), real).rows)

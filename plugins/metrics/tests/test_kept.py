@@ -8,6 +8,7 @@ import pytest
 import torch
 from genkit_metrics.kept import Kept
 
+from genkit import distributed, sampling
 from genkit.errors import DataError
 
 
@@ -36,6 +37,21 @@ def test_evenly_spread_and_whatever_the_batches(limit):
     assert gaps.max() <= 3 * 1000 / limit
 
 
+@pytest.mark.parametrize("limit", [100, 2000])
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_same_rows_in_the_same_order_however_many_processes(monkeypatch, world, limit):
+    whole = kept(STREAM, 256, limit)
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    merged = Kept(limit)
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        own = Kept(limit)
+        for index, count in sampling.shard(len(STREAM), rank, world):
+            own.update(STREAM[index * sampling.BLOCK :][:count])
+        merged.merge(own)
+    assert merged.n == whole.n and merged.rows.equal(whole.rows)
+
+
 def test_merged_streams_give_their_shares():
     left, right = kept(STREAM, 100, 50), kept(-STREAM[:500], 100, 50)
     left.merge(right)
@@ -47,14 +63,14 @@ def test_merged_streams_give_their_shares():
 def test_copies_share_memory_but_not_what_comes_later():
     first = kept(STREAM[:10], 10, 20)
     second = copy.deepcopy(first)
-    assert second._parts[0][1].data_ptr() == first._parts[0][1].data_ptr()
+    assert second._parts[0][2].data_ptr() == first._parts[0][2].data_ptr()
     second.update(STREAM[10:15])
     assert (len(first.rows), len(second.rows), first.n) == (10, 15, 10)
 
 
 def test_memory_is_bounded():
     made = kept(STREAM, 3, 10)
-    assert sum(len(keys) for keys, _ in made._parts) <= 2 * 10 + 3
+    assert sum(len(keys) for keys, *_ in made._parts) <= 2 * 10 + 3
 
 
 def test_refuses_another_width():
