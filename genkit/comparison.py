@@ -6,12 +6,12 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from math import isfinite, nan
 from typing import Any
 
 import attrs
 
-from genkit import record, resolve, statistics, study
-from genkit.errors import RecipeError
+from genkit import record, statistics, study
 from genkit.statistics import Difference, Estimate, Noise
 from genkit.study import Arm, Study
 
@@ -32,7 +32,7 @@ class Row:
 
 def figure_names(of: Study) -> list[str]:
     """The figures of any trial, that which the study is about first; floors are left out."""
-    found = dict.fromkeys(n for t in of.trials if t.state == "done" for n in t.figures if "floor" not in n)
+    found = dict.fromkeys(n for t in of.trials if t.state == "done" for n in t.figures if not record.is_floor(n))
     return sorted(found, key=lambda name: name != of.metric)
 
 
@@ -43,12 +43,7 @@ def better(of: Study, name: str) -> str:
 
 
 def compare(of: Study) -> list[Row]:
-    """A row for each arm, the baseline first. Diverged trials have no figure and are counted in `state`.
-
-    Raises:
-        RecipeError: Two arms were evaluated by different protocols.
-    """
-    one_protocol(of)
+    """A row for each arm, the baseline first. Diverged trials have no figure and are counted in `state`."""
     names, rows = figure_names(of), []
     by_arm = {arm.label: {name: _by_seed(of, arm, name) for name in names} for arm in of.arms}
     base = of.arms[0].label
@@ -62,21 +57,15 @@ def compare(of: Study) -> list[Row]:
         trials = of.of(arm)
         spent, told = sum(t.seconds for t in trials), {n: _noise(of, arm, n) for n in names}
         noise = {n: one for n, one in told.items() if one.evaluation is not None}
-        rows.append(Row(arm=arm, state=state(of, arm), seconds=spent, figures=figures, differences=own, noise=noise))
+        rows.append(
+            Row(arm=arm, state=study.states(trials), seconds=spent, figures=figures, differences=own, noise=noise)
+        )
     return rows
 
 
 def _noise(of: Study, arm: Arm, name: str) -> Noise:
-    return statistics.noise([t.by_seed[name] for t in of.of(arm) if t.state == "done" and name in t.by_seed])
-
-
-def state(of: Study, arm: Arm) -> str:
-    """How far an arm is: "2 of 3 diverged", or what `study.states` says."""
-    trials = of.of(arm)
-    diverged = sum(t.state == "diverged" for t in trials)
-    if diverged and len(trials) > 1 and all(t.state in ("done", "diverged") for t in trials):
-        return f"{diverged} of {len(trials)} diverged"
-    return study.states(trials)
+    trials = [t for t in of.of(arm) if t.seed in _by_seed(of, arm, name) and name in t.by_seed]
+    return statistics.noise([t.by_seed[name] for t in trials])
 
 
 def sentences(of: Study, rows: list[Row]) -> list[str]:
@@ -86,7 +75,8 @@ def sentences(of: Study, rows: list[Row]) -> list[str]:
         return ["No trial has figures yet."]
     name = names[0]
     way = better(of, name)
-    said = [f"{name}: {way} is better." if way else f"{name}: its metric does not say which direction is better."]
+    said = [f"No trial has a figure {of.metric}; this is about another."] if of.metric not in ("", name) else []
+    said += [f"{name}: {way} is better." if way else f"{name}: its metric does not say which direction is better."]
     if len(of.seeds) == 1:
         return [*said, "One seed: no noise estimate, so no difference here can be called real."]
     if name in rows[0].noise:
@@ -215,24 +205,8 @@ def _lines(of: Study, row: Row) -> list[dict[str, Any]]:
 
 
 def _by_seed(of: Study, arm: Arm, name: str) -> dict[int, float]:
-    return {t.seed: t.figures[name] for t in of.of(arm) if t.state == "done" and name in t.figures}
-
-
-def one_protocol(of: Study) -> None:
-    """Refuse arms whose figures would not mean the same; the sampler is left out, as an objective brings its own.
-
-    Raises:
-        RecipeError: Two arms are evaluated by different protocols, or on different data.
-    """
-    first, *others = ((arm, _conditions(arm)) for arm in of.arms)
-    for arm, protocol in others:
-        if differing := [k for k in protocol | first[1] if protocol.get(k) != first[1].get(k)]:
-            what = f"is evaluated otherwise than {first[0].label!r}: {', '.join(differing)} differ"
-            raise RecipeError(f"arm {arm.label!r}", what, "compare arms of one protocol, or evaluate them anew by one")
-
-
-def _conditions(arm: Arm) -> dict[str, Any]:
-    return {**arm.recipe.protocol(), "sampler": None, "dataset": resolve.plain(arm.recipe.dataset)}
+    """A figure of an arm by seed; one that is not finite is no figure."""
+    return {t.seed: t.figures[name] for t in of.of(arm) if t.state == "done" and isfinite(t.figures.get(name, nan))}
 
 
 def _arrow(way: str) -> str:

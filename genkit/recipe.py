@@ -19,6 +19,7 @@ from genkit.levels import Levels
 from genkit.tables import Layers, Places, Tree
 
 FORMAT = 1
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a folder
 _v = attrs.validators
 
 
@@ -96,9 +97,7 @@ class Recipe:
     """Everything a run is made from. Its fields are a recipe's tables."""
 
     genkit: int = setting(FORMAT, "recipe format", check=_v.in_((FORMAT,)), identity=False)
-    name: str = setting(
-        "run", "name of the run folder", check=_v.matches_re(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), identity=False
-    )
+    name: str = setting("run", "name of the run folder", check=_v.matches_re(NAME), identity=False)
     dataset: Any = slot("dataset")
     objective: Any = slot("objective")
     optimizer: Any = slot("optimizer", "radam")
@@ -159,6 +158,12 @@ class Recipe:
             "sampler": resolve.plain(self.objective.sampler),
             "metrics": {n: resolve.plain(c) for n, c in self.metrics.items()},
         }
+
+    def evaluations_after(self, k: int) -> int:
+        """How many evaluations a run has before it once k steps are taken, the final one among them."""
+        every, total = self.evaluate.every_steps, self.train.steps
+        between = (total - 1) // every - min(k, total - 1) // every if every else 0
+        return between + 1 if self.metrics else 0
 
 
 CORE_TABLES: dict[str, type] = {"train": Train, "levels": Levels, "init": Source, "evaluate": Evaluate}

@@ -2,12 +2,12 @@
 
 import csv
 import json
+import math
 
 import attrs
 import pytest
 
 from genkit import cli, comparison, study
-from genkit.errors import RecipeError
 from genkit.recipe import load_recipe
 from genkit.study import Arm, Study, Trial
 
@@ -73,20 +73,20 @@ def test_one_figure_fits_a_terminal(tmp_path):
 def test_diverged_trials_are_counted_not_averaged(tmp_path):
     one = made(tmp_path, {"baseline": [0.5, 0.6, 0.7], "wild": [None, 0.9, None]})
     row = comparison.compare(one)[1]
-    assert row.state == "2 of 3 diverged"
+    assert row.state == "1 done, 2 diverged"
     assert (row.figures["fd.fd@1"].mean, row.differences["fd.fd@1"].estimate.n) == (0.9, 1)
-    assert "2 of 3 diverged" in comparison.markdown(one)
+    assert "1 done, 2 diverged" in comparison.markdown(one)
 
 
-def test_arms_of_different_protocols_are_refused(tmp_path):
-    one = made(tmp_path)
-    other = attrs.evolve(one.arms[1], recipe=load_recipe("ict_ring", overrides=["evaluate.samples=77"]))
-    with pytest.raises(RecipeError, match="arm 'good'.*samples differ") as told:
-        comparison.compare(attrs.evolve(one, arms=(one.arms[0], other, one.arms[2])))
-    assert "\n" not in str(told.value) and told.value.exit_code == 2
-    other = attrs.evolve(one.arms[1], recipe=load_recipe("ict_ring", overrides=["dataset.radius=2"]))
-    with pytest.raises(RecipeError, match="arm 'good'.*dataset"):
-        comparison.compare(attrs.evolve(one, arms=(one.arms[0], other, one.arms[2])))
+def test_a_figure_that_is_not_finite_is_none(tmp_path):
+    one = made(tmp_path, {"baseline": [0.5, 0.6, 0.7], "wild": [math.inf, 0.9, math.nan]})
+    row = comparison.compare(one)[1]
+    assert (row.state, row.figures["fd.fd@1"].mean, row.differences["fd.fd@1"].estimate.n) == ("done", 0.9, 1)
+
+
+def test_a_figure_that_no_trial_has_is_told(tmp_path):
+    one = attrs.evolve(made(tmp_path), metric="fd.typo@1")
+    assert comparison.sentences(one, comparison.compare(one))[0].startswith("No trial has a figure fd.typo@1")
 
 
 def test_files_hold_the_same_numbers_escaped(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from genkit import studies
 from genkit.errors import GenkitError, RecipeError
 from genkit.recipe import load_recipe
-from genkit.studies import designs, factors, files
+from genkit.studies import designs, factors, files, planning
 from genkit.studies.designs import Factor, Option
 
 SWAPS = ["loss=l2", "noise=uniform", "network.dropout=0.1"]
@@ -230,7 +230,8 @@ def test_wrong_swaps_are_told_all_at_once(swaps, told):
          {"design": "grid"}, "makes 117 arms, and 100 are the limit"),
         (["train.batch_size=" + ",".join(map(str, range(40, 150)))], {}, "makes 110 arms"),
         (["loss=l2"], {"origin": "ict_digits", "to": "ct_digits"}, "--swap beside --from"),
-        ([], {"origin": "ict_digits", "to": "ict_digits"}, "do not differ"),
+        ([], {"recipe": None, "origin": "ict_digits", "to": "ict_digits"}, "do not differ"),
+        ([], {"origin": "ict_digits", "to": "ct_digits"}, "ict_digits beside --from and --to"),
     ],
     ids=str,
 )  # fmt: skip
@@ -261,6 +262,7 @@ FACTOR = '[[factor]]\nkey = "loss"\nvalues = ["l2"]\n'
         ('recipe = "ict_digits"\nset = 3\n' + FACTOR, ["expected a table, got 3"]),
         ('recipe = "ict_digits"\nset = { "train.stesp" = 3 }\n' + FACTOR, ["x.toml:2", "unknown key 'stesp'"]),
         ('recipe = "ict_digits"\nfactor = 3\n', ["expected a table, got 3"]),
+        ('recipe = "ict_digits"\n[[factor]]\nchange = "loss=l2"\n', ["x.toml:2", "expected a table of changes"]),
         ('recipe = "ict_digits"\nfactor = [\n', ["is not TOML"]),
     ],
     ids=str,
@@ -285,3 +287,13 @@ def test_arms_that_are_evaluated_otherwise_are_refused():
     wrong = Option(label="few", edits=(designs.Edit(("evaluate", "samples"), 7, place),))
     with pytest.raises(RecipeError, match=r"evaluated otherwise than the baseline \(samples\)"):
         designs.arms(attrs.evolve(question, factors=(*question.factors, Factor(name="x", options=(wrong,)))))
+    with pytest.raises(RecipeError, match=r"evaluated otherwise than the baseline \(dataset\)"):
+        designs.arms(studies.ask("ict_ring", ["dataset.radius=2"]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"name": "../../x"}, "can name no folder"), ({"seeds": (-1, 2)}, "-1 is below 0")], ids=str
+)
+def test_a_plan_has_a_folder_and_seeds(changed, told):
+    with pytest.raises(RecipeError, match=told):
+        planning.plan(attrs.evolve(studies.ask("ict_ring", ["loss=l2"]), **changed), "cpu")

@@ -64,12 +64,23 @@ def test_many_seeds_are_counted(study):
 
 
 def test_the_time_left_is_of_what_is_open_spread_over_the_slots(study):
-    share = live.shares(study)
-    assert live.left(study, {}, 1, share) == pytest.approx(30 + 40 + 40)  # all as the one that is done
-    assert live.left(study, {"loss=l2": 10.0}, 1, share) == pytest.approx(30 + 10 + 10)
-    assert live.left(study, {"loss=l2": 10.0}, 4, share) == pytest.approx(30)  # no less than the longest
-    assert live.left(ended(study, 2, state="diverged"), {}, 2, share) == pytest.approx(40)
-    assert live.left(ended(study, 2, state="preempted"), {}, 1, share) == pytest.approx(30 + 40 + 40)
+    share, trials = live.shares(study), study.trials[1:]
+    assert live.left(study, trials, {}, 1, share) == pytest.approx(30 + 40 + 40)  # all as the one that is done
+    assert live.left(study, trials, {}, 1) == pytest.approx(3 * 40)
+    assert live.left(study, trials, {"loss=l2": 10.0}, 1, share) == pytest.approx(30 + 10 + 10)
+    assert live.left(study, trials, {"loss=l2": 10.0}, 4, share) == pytest.approx(30)  # no less than the longest
+    assert live.left(study, [], {}, 2, share) == 0
+
+
+def test_what_crashed_before_is_open_until_it_has_run_again(study):
+    planned = ended(study, 2, state="crashed", reason="then")
+    for now, numbers in (
+        (planned, [1, 2, 3]),
+        (ended(planned, 2, state="running"), [1, 2, 3]),
+        (ended(planned, 2, state="crashed", reason="now"), [1, 3]),
+        (ended(planned, 1, state="done"), [2, 3]),
+    ):
+        assert live.open_trials(planned, [1, 2, 3], now) == [now.trials[i] for i in numbers]
 
 
 class Terminal(io.StringIO):
@@ -82,7 +93,7 @@ def test_a_terminal_has_the_table_and_elsewhere_there_are_lines(study, monkeypat
     told = {}
     for kind in (Terminal, io.StringIO):
         monkeypatch.setattr(sys, "stderr", told.setdefault(kind, kind()))
-        with live.watching(study, {}, 1) as watch:
+        with live.watching(study, [1, 2, 3], {}, 1) as watch:
             watch(crashed)
     table, lines = told[Terminal].getvalue(), told[io.StringIO].getvalue()
     assert "2 of 4 trials done" in table and "25%" in table and "loss=l2, seed 0: crashed: it [broke]" in table

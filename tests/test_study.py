@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 
 import attrs
@@ -12,7 +14,7 @@ import genkit
 from genkit import checkpoint, cli, record, studies, study
 from genkit.errors import DataError
 from genkit.recipe import load_recipe
-from genkit.studies import planning
+from genkit.studies import planning, pool, running
 from genkit.study import Arm, Study, Trial
 from genkit.testing import present, provide
 
@@ -145,6 +147,47 @@ def test_an_arm_that_fails_stops_no_other_and_is_tried_again_alone(ablate, troub
     ]
 
 
+@pytest.mark.parametrize(("then", "told"), [("preempted", "crashed"), ("done", "done")])
+def test_a_trial_that_dies_before_it_goes_on_has_crashed(small, then, told):
+    trial = small.trials[1]
+    trial.folder.mkdir(parents=True)
+    (trial.folder / "lock.json").write_text("{}")
+    record.event(trial.folder, event="end", outcome=then)
+    now = running.Progress(small, None, "cpu", lambda now: None, [])._outcome(1, -9)
+    assert (now.state, now.reason[:18]) == ("crashed", "killed by signal 9")
+    assert record.summary(trial.folder).state == told  # one that only lacked figures stays done
+
+
+def test_a_trial_that_is_ended_before_it_can_listen_was_preempted(small):
+    progress = running.Progress(small, None, "cpu", lambda now: None, [])
+    assert progress._outcome(1, -signal.SIGTERM).state == "preempted"
+
+
+def test_a_slot_that_has_died_is_replaced_and_its_job_has_crashed(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", "true")  # ends at once
+    slots = pool.LocalPool([{}])
+    slots.start()
+    first = slots.free[0].process
+    first.wait()
+    slot = slots.submit(pool.Job(argv=("run",), log=tmp_path / "log"))
+    assert slot.process is not first
+    while (code := slots.poll(slot)) is None:
+        slot.process.wait()
+    assert code == pool.CRASHED and not slots.taken
+    slots.start()
+    slot = slots.free[0]
+    slot.process.wait()
+    slot.send(pool.Job(argv=("run",), log=tmp_path / "log"))
+    assert slot.code == pool.CRASHED
+    slots.close()
+
+
+def test_interim_evaluations_count_in_the_estimate():
+    recipe = load_recipe("ict_ring", ["train.steps=40", "evaluate.every_steps=10"])
+    assert [recipe.evaluations_after(k) for k in (0, 9, 10, 30, 40)] == [4, 4, 3, 1, 1]
+    assert attrs.evolve(recipe, metrics={}).evaluations_after(0) == 0
+
+
 def test_fail_fast_begins_no_other_trial(ablate):
     Path("trouble").write_text("crash")
     ablate("--swap", "loss=fragile", "--swap", "loss=l2", "--fail-fast", code=5)
@@ -238,6 +281,7 @@ def test_a_launcher_of_a_plugin_runs_trials_by_their_words_alone(ablate, tmp_pat
         (["--swap", "loss=l2", "--per-device", "2"], 4, "--jobs"),
         (["--swap", "loss=l2", "--launcher", "slrum"], 2, "slrum"),
         (["--from", "ict_digits", "--swap", "loss=l2"], 2, "--swap beside"),
+        (["--from", "ict_digits", "--to", "ct_digits"], 2, "ict_ring beside --from and --to"),
     ],
     ids=str,
 )
@@ -255,3 +299,5 @@ def test_a_study_leaves_the_recipe_of_a_run_that_it_shares():
     assert shared.folder == own.folder and (own.folder / "recipe.toml").read_text() == written
     genkit.run(recipe)
     assert "samples = 200" in (own.folder / "recipe.toml").read_text()
+    assert genkit.run(attrs.evolve(recipe, name="mine"), out=own.folder).folder == own.folder
+    assert record.summary(own.folder).name == "mine"

@@ -40,7 +40,7 @@ def ablate(
 
     `genkit ablate report STUDY` makes the tables of a study again.
     """
-    from genkit import comparison, studies, study
+    from genkit import studies, study
     from genkit.cli import live
     from genkit.errors import RecipeError
     from genkit.studies import planning, running
@@ -61,7 +61,6 @@ def ablate(
     asked = _with_seeds(asked, seeds)
     with studies.launched(device, jobs, per_device, launcher) as (where, told):
         planned = planning.plan(asked, told)
-        comparison.one_protocol(planned)
         seconds = planning.try_out(planned, where, told, studies.untried(planned, only))
         wanted = running.missing(planned, only)
         if dry_run and json:
@@ -70,7 +69,7 @@ def ablate(
             whole = _plan(planned, wanted, seconds, where.slots, to_stdout=dry_run)
         if dry_run or not (yes or _agreed(whole)):
             return
-        with live.watching(planned, seconds, where.slots) as watch:
+        with live.watching(planned, wanted, seconds, where.slots) as watch:
             done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=watch)
     _present(done, json)
 
@@ -99,20 +98,18 @@ def _plan(planned: Study, wanted: list[int], seconds: dict[str, float], slots: i
     from genkit.cli import live
 
     rows = [["arm", "changes", "trials", "about"]]
-    whole = 0.0
+    trials = [planned.trials[i] for i in wanted]
     for arm in planned.arms:
-        trials = planned.of(arm)
-        each = live.each(planned, arm, seconds)
-        todo = sum(planned.trials[i].arm == arm.label for i in wanted)
-        whole += each * todo
-        changes = "; ".join(arm.changes) or "-"
-        rows.append([arm.label, changes, study.states(trials), f"{todo} x {show.clock(each)}" if todo else "-"])
+        todo = sum(trial.arm == arm.label for trial in trials)
+        about = f"{todo} x {show.clock(live.each(planned, arm, seconds))}" if todo else "-"
+        rows.append([arm.label, "; ".join(arm.changes) or "-", study.states(planned.of(arm)), about])
+    whole, clock = (live.left(planned, trials, seconds, n) for n in (1, slots))
     counted = f"{len(planned.arms)} arms, seeds {', '.join(map(str, planned.seeds))}: {len(planned.trials)} trials"
-    hours = f"about {whole / 3600:.2g} device hours, {show.clock(whole / slots)} with {slots} at a time"
+    hours = f"about {whole / 3600:.2g} device hours, {show.clock(clock)} with {slots} at a time"
     show.table(rows, file=sys.stdout if to_stdout else sys.stderr)
     show.say(f"{counted}, {len(wanted)} to run" + (f"; {hours}" if wanted else ""))
     show.say(f"study {planned.folder}")
-    return whole / slots
+    return clock
 
 
 def _agreed(seconds: float) -> bool:

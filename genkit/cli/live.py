@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from genkit import comparison, record, study
@@ -24,11 +24,18 @@ def each(of: Study, arm: Arm, measured: Mapping[str, float]) -> float:
     return sum(known) / len(known) if known else 0.0
 
 
-def left(of: Study, measured: Mapping[str, float], slots: int, share: Share) -> float:
-    """Seconds that a study still takes, its trials spread over the slots."""
+def left(
+    of: Study, trials: Iterable[Trial], measured: Mapping[str, float], slots: int, share: Share = lambda trial: 0.0
+) -> float:
+    """Seconds that some trials of a study still take, spread over the slots; no less than the longest of them."""
     times = {arm.label: each(of, arm, measured) for arm in of.arms}
-    todo = [times[t.arm] * (1 - share(t)) for t in of.trials if t.state in ("todo", "running", "preempted")]
+    todo = [times[trial.arm] * (1 - share(trial)) for trial in trials]
     return max([sum(todo) / slots, *todo], default=0.0)
+
+
+def open_trials(planned: Study, wanted: Iterable[int], now: Study) -> list[Trial]:
+    """Of the trials that are to be run, by number, those that run or were not begun since the plan."""
+    return [t for i in wanted if (t := now.trials[i]).state == "running" or t == planned.trials[i]]
 
 
 def board(of: Study, rows: Sequence[Row], share: Share) -> list[list[str]]:
@@ -64,17 +71,21 @@ def shares(of: Study) -> Share:
 
 
 @contextmanager
-def watching(planned: Study, measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
-    """A watcher of a study, as stderr can show it."""
+def watching(planned: Study, wanted: Sequence[int], measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
+    """A watcher of a study, as stderr can show it.
+
+    Args:
+        wanted: The trials that are to be run, by number.
+    """
     if sys.stderr.isatty():
-        with _table(planned, measured, slots) as watch:
+        with _table(planned, wanted, measured, slots) as watch:
             yield watch
     else:
         yield _lines(planned, show.say, study.STATES)
 
 
 @contextmanager
-def _table(planned: Study, measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
+def _table(planned: Study, wanted: Sequence[int], measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
@@ -84,7 +95,8 @@ def _table(planned: Study, measured: Mapping[str, float], slots: int) -> Iterato
     def drawn() -> Group:
         share = shares(now)
         ended = sum(t.state in ("done", "diverged") for t in now.trials)
-        text = f"{ended} of {len(now.trials)} trials done, {show.clock(left(now, measured, slots, share))} left"
+        seconds = left(now, open_trials(planned, wanted, now), measured, slots, share)
+        text = f"{ended} of {len(now.trials)} trials done, {show.clock(seconds)} left"
         return Group(show.drawn(board(now, rows, share)), Text(text))
 
     console = Console(stderr=True)
@@ -114,7 +126,9 @@ def _lines(planned: Study, say: Callable[[str], None], states: Sequence[str]) ->
 
 def line(trial: Trial, metric: str) -> str:
     """A trial's state, figures and time in words."""
-    shown = {n: v for n, v in trial.figures.items() if (n == metric if metric else "floor" not in n)}
+    shown = {
+        n: v for n, v in trial.figures.items() if (n == metric if metric in trial.figures else not record.is_floor(n))
+    }
     figures = "".join(f"  {name} {value:.3g}" for name, value in shown.items())
     took = f"  {show.clock(trial.seconds)}" if trial.state == "done" else ""
     return f"{trial.arm}, seed {trial.seed}: {trial.state}{figures}{took}{': ' * bool(trial.reason)}{trial.reason}"

@@ -47,7 +47,7 @@ def _figures(by_steps: dict[str, dict[str, float]]) -> str:
     from genkit import record
 
     every = record.figures_of({"steps": {n: {"figures": f} for n, f in by_steps.items()}})
-    return "  ".join(f"{name} {value:.3g}" for name, value in every.items() if "floor" not in name)
+    return "  ".join(f"{name} {value:.3g}" for name, value in every.items() if not record.is_floor(name))
 
 
 @app.command("show")

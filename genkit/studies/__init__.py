@@ -64,6 +64,8 @@ def ask(
     if origin:
         if swaps:
             raise RecipeError("ablate", "--swap beside --from and --to", "ask one at a time, or write a study file")
+        if to and recipe:
+            raise RecipeError("ablate", f"{recipe} beside --from and --to", "give two recipes, not three")
         other = to or recipe
         found = factors.between(base, recipes.load_recipe(str(other), overrides), Place(str(other), None, Path.cwd()))
     else:
@@ -93,6 +95,7 @@ def launched(
         return
     chosen, where = places(device, jobs, per_device)
     pool = LocalPool(where)
+    pool.start()
     try:
         yield pool, chosen
     finally:

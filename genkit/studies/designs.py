@@ -17,7 +17,7 @@ from genkit import tables
 from genkit.errors import GenkitError, RecipeError
 from genkit.kinds import names
 from genkit.recipe import Recipe, identity, resolved
-from genkit.resolve import stop
+from genkit.resolve import plain, stop
 from genkit.study import Arm
 from genkit.tables import Edit, Layers
 
@@ -181,7 +181,7 @@ def _unfit(arm: Arm, others: Sequence[Arm]) -> Iterator[GenkitError]:
         yield RecipeError(f"arm {arm.label!r}", f"is the same run as {known[same]!r}", hint)
     elif arm.label in {other.label for other in others}:
         yield RecipeError(f"arm {arm.label!r}", "stands twice", "give each its own label")
-    ours, theirs = arm.recipe.protocol(), base.protocol()
+    ours, theirs = ({**recipe.protocol(), "dataset": plain(recipe.dataset)} for recipe in (arm.recipe, base))
     if type(arm.recipe.objective) is not type(base.objective):
         ours, theirs = {**ours, "sampler": None}, {**theirs, "sampler": None}
     if ours != theirs:

@@ -188,10 +188,10 @@ def _factor(number: int, table: Any, base: Recipe, places: Places, problems: Pro
         return Factor(name=given.name or given.key, options=options) if len(problems) == before else None
     else:
         changes = given.change if given.change is not None else given.without
-        label = given.label or (", ".join(f"{n}={_text(v)}" for n, v in changes.items()) if changes else "")
         made = edits(changes)
         on, off = (made, ()) if given.change is not None else ((), made)
         if len(problems) == before:
+            label = given.label or ", ".join(f"{n}={_text(v)}" for n, v in changes.items())
             return Factor(name=given.name or label, options=(Option(label=label, edits=on),), off=off)
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import attrs
 
 from genkit import measure, models, prepare, record
 from genkit.errors import GenkitError, RecipeError
-from genkit.recipe import Recipe, identity
+from genkit.recipe import NAME, Recipe, identity
 from genkit.studies import designs
 from genkit.studies.designs import Question
 from genkit.studies.pool import Job
@@ -29,11 +30,15 @@ def plan(question: Question, device: str) -> Study:
     Raises:
         GenkitError: An arm makes no recipe, or data are not to be had; every problem at once.
     """
+    if not re.fullmatch(NAME, question.name):
+        raise RecipeError("name", f"{question.name!r} can name no folder", "letters, digits, and - _ . between them")
     arms = designs.arms(question)
     base = arms[0].recipe
     seeds = question.seeds or (base.train.seed,)
     if len(set(seeds)) < len(seeds):
         raise RecipeError("seeds", f"{max(seeds, key=seeds.count)} stands twice", "name each once")
+    if min(seeds) < 0:
+        raise RecipeError("seeds", f"{min(seeds)} is below 0", "name seeds from 0 on")
     _require_metric(question.metric, base)
     data = _Data(device)
     trials = tuple(_trial(arm, seed, data) for arm in arms for seed in seeds)
@@ -170,6 +175,6 @@ def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> di
 
 def _smoke(folder: Path, number: int, arm: Arm, device: str) -> Job:
     written = folder / f"{number}.toml"
-    written.write_text(arm.recipe.toml())
+    record.write(written, arm.recipe.toml())
     argv = ("run", str(written), "--device", device, "--smoke", str(written.with_suffix(".json")))
     return Job(argv=argv, log=written.with_suffix(".txt"))

@@ -45,8 +45,11 @@ class Slot:
         assert self.process.stdin is not None
         self.pid, self.code, self.unwanted = 0, None, False
         line = json.dumps({"argv": job.argv, "log": str(job.log)})
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:  # it died since it was last looked at
+            self.code = CRASHED
 
     def listen(self) -> None:
         """Take in what the slot has told; one that died is a job that crashed."""
@@ -60,7 +63,8 @@ class Slot:
                 self.code = CRASHED
         if self.unwanted and self.pid and self.code is None:
             self.unwanted = False
-            os.kill(self.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended, and its slot is about to tell
+                os.kill(self.pid, signal.SIGTERM)
 
     def end(self) -> None:
         """Close it; a job that still runs is told to save and leave, and waited for."""
@@ -88,7 +92,10 @@ class LocalPool:
         return len(self.places)
 
     def start(self) -> None:
-        """Start the slots' processes, so that they import while one plans."""
+        """Start the slots' processes, so that they import while one plans; those that died are replaced."""
+        for slot in [slot for slot in self.free if slot.process.poll() is not None]:
+            self.free.remove(slot)
+            slot.end()
         for place in self.places[len(self.free) + len(self.taken) :]:
             process = subprocess.Popen(
                 [sys.executable, "-c", "from genkit.studies.slot import serve; serve()"],
@@ -148,9 +155,7 @@ def places(device: str | None, jobs: int | None, per_device: int) -> tuple[str, 
     if not chosen.startswith("cuda"):
         if per_device > 1:
             raise HardwareError("--per-device", f"{chosen} is one device", "give --jobs")
-        share = max(1, len(os.sched_getaffinity(0)) // (jobs or 1))
-        threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))} if (jobs or 1) > 1 else {}
-        return chosen, [threads] * (jobs or 1)
+        return chosen, [_threads(jobs)] * jobs if jobs and jobs > 1 else [{}]
     import torch
 
     known = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -158,3 +163,9 @@ def places(device: str | None, jobs: int | None, per_device: int) -> tuple[str, 
     cards = [cards[int(chosen.partition(":")[2])]] if ":" in chosen else cards
     spread = [{"CUDA_VISIBLE_DEVICES": card} for _ in range(per_device) for card in cards]
     return "cuda", spread[:jobs]
+
+
+def _threads(jobs: int) -> dict[str, str]:
+    """An equal share of the cores that this process may use, unless the environment says otherwise."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores // jobs)))}

@@ -21,6 +21,7 @@ from genkit.watching import Signals, signals
 
 INTERVAL = 0.05  # seconds between two looks at the jobs
 FAILED = ("crashed", "out-of-memory")
+LEFT = (75, 130, -signal.SIGTERM)  # how a job ends that was told to leave; the last before it could listen
 Watch = Callable[[Study], None]
 K = TypeVar("K")
 
@@ -125,11 +126,14 @@ class Progress:
     def _outcome(self, number: int, code: int) -> Trial:
         """What a trial came to: as its run has recorded it, else by the exit code; another's run is waited for."""
         why = _why(code, self.job(number).log) if code else "it ended without figures"
-        failed = "out-of-memory" if code == OUT_OF_MEMORY else "preempted" if code in (75, 130) else "crashed"
+        failed = "out-of-memory" if code == OUT_OF_MEMORY else "preempted" if code in LEFT else "crashed"
         now = self.refresh(number, failed, why)
+        finished = now.state == "todo"  # a run that lacks this protocol's figures stays done for who asks for others
         if now.state == "running":
             self.waiting.append(number)
-        elif now.state == failed and failed in FAILED and (now.folder / "lock.json").is_file():
+        elif now.state in ("todo", "preempted"):
+            now = attrs.evolve(now, state=failed, reason=why)
+        if now.state == failed and failed in FAILED and not finished and (now.folder / "lock.json").is_file():
             record.event(now.folder, event="end", outcome=failed, text=why)
         return now
 
@@ -153,25 +157,24 @@ def run(planned: Study, launcher: Any, device: str, *, only: str = "", fail_fast
     """
     store.save(planned)
     progress = Progress(planned, launcher, device, watch, missing(planned, only))
-    cancelled = False
+    leaving = False
     with signals() as stop:
-        while progress.running or (progress.waiting and stop.signal is None):
-            if stop.signal is None:
+        while progress.running or (progress.waiting and not leaving):
+            if not leaving:
                 progress.begin()
             time.sleep(INTERVAL if progress.running else 10 * INTERVAL)
             failed = any(trial.state in FAILED for trial in progress.end())
-            if stop.signal is not None or (fail_fast and failed):
-                progress.waiting.clear()
-                cancelled = cancelled or _cancel(launcher, progress.running)
+            if not leaving and (stop.signal is not None or (fail_fast and failed)):
+                leaving = True
+                _cancel(launcher, progress.running)
         if stop.signal is not None:
             raise _stopped(stop, planned.folder, _told(progress.study))
     return progress.study
 
 
-def _cancel(launcher: Any, running: Mapping[K, Any]) -> bool:
+def _cancel(launcher: Any, running: Mapping[K, Any]) -> None:
     for handle in running.values():
         launcher.cancel(handle)
-    return True
 
 
 def _told(study: Study) -> str:

@@ -36,8 +36,7 @@ def serve() -> None:
     """Take jobs, one after the other, until the input ends."""
     for name in WARM:
         importlib.import_module(name)
-    for number in SIGNALS:  # meant for the job, which has handlers of its own
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they are meant for the job, and reach it once it can listen
     tell, lines = os.dup(1), _Lines(0)
     os.dup2(2, 1)
     _say(tell, ready=True)
@@ -91,8 +90,7 @@ def _say(to: int, **what: Any) -> None:
 
 def _call(job: Mapping[str, Any]) -> None:
     """In the child: the job, its words in its log, and out."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     from genkit.cli import main
 
     code = CRASHED

@@ -52,20 +52,11 @@ def _step_seconds(planned: prepare.Plan, state: State) -> float:
 
 def _evaluation_seconds(planned: prepare.Plan, state: State) -> float:
     """Samples and their features, by the time that a few take; what metrics make of them is not in it."""
-    settings, metrics = planned.recipe.evaluate, planned.recipe.metrics
-    denoiser = state.program.student.eval()
-    features = {metric.features for metric in metrics.values()}
-    for component in features:
-        if hasattr(component, "require"):
-            component.require(planned.context)
+    settings, denoiser = planned.recipe.evaluate, state.program.student.eval()
+    features = {metric.features for metric in planned.recipe.metrics.values()}
     built = [registry.build(component, planned.context) for component in features]
-    if not metrics:
-        return 0.0
-    return (
-        sum(_seconds_each(planned, denoiser, built, n) for n in settings.steps)
-        * settings.count
-        * len(settings.all_seeds)
-    )
+    each = sum(_seconds_each(planned, denoiser, built, n) for n in settings.steps)
+    return each * settings.count * len(settings.all_seeds) * planned.recipe.evaluations_after(0)
 
 
 def _seconds_each(planned: prepare.Plan, denoiser: Denoiser, features: list[Any], steps: int) -> float:
