@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import attrs
 from genkit import (
     checkpoint,
     distributed,
+    judge,
     keys,
     lock,
     measure,
@@ -107,6 +107,11 @@ def _follow(planned: Plan) -> RunResult:
 def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     recipe, folder = planned.recipe, planned.folder
     notices = lock.claim(planned)
+    hooks = Hooks(lambda **what: watch(record.event(folder, **what)))
+
+    def progress(done: int, total: int) -> None:
+        watch({"event": "sampling", "done": done, "total": total})
+
     checkpoint.sweep(folder / "checkpoints")
     newest, passed = checkpoint.latest(folder / "checkpoints")
     distributed.gather(newest)
@@ -114,11 +119,11 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
         if newest and checkpoint.step_of(newest) >= recipe.train.steps:
             lock.keep(planned, trial)
             notices.append("this run is done; --again repeats it, --fresh begins anew")
-            evaluated = _evaluated(planned, None, newest, watch)
+            evaluated = _evaluated(planned, None, newest, hooks, progress)
         else:
             state = planned.state()
             notices += lock.write(planned, state, threads, trial)
-            evaluated = _live(planned, state, newest, [*passed, *notices], watch)
+            evaluated = _live(planned, state, newest, [*passed, *notices], hooks, progress)
     report.write(folder)
     return RunResult(
         folder=folder,
@@ -129,32 +134,29 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     )
 
 
-def _live(planned: Plan, state: State, newest: Path | None, notices: list[str], watch: Watch) -> dict[str, Any]:
+def _live(
+    planned: Plan, state: State, newest: Path | None, notices: list[str], hooks: Hooks, progress: judge.Watch
+) -> dict[str, Any]:
     """From the newest checkpoint to the last step and its figures, with the hooks at both ends."""
     recipe, folder, outcome = planned.recipe, planned.folder, "failed"
-
-    def tell(**what: Any) -> None:
-        watch(record.event(folder, **what))
-
-    hooks = Hooks(tell)
     if newest:
         state.restore(*checkpoint.load(newest, planned.context.device))
     hooks("genkit_run_start", folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
     try:
-        _train(planned, state, "resume" if newest else "start", notices, tell)
-        evaluated = _evaluated(planned, state, newest, watch)
+        _train(planned, state, "resume" if newest else "start", notices, hooks)
+        evaluated = _evaluated(planned, state, newest, hooks, progress)
         outcome = "done"
         return evaluated
     except (Diverged, Stopped) as error:
         outcome = "diverged" if isinstance(error, Diverged) else "preempted"
-        tell(event="end", outcome=outcome, k=state.k, text=str(error))
+        hooks.tell(event="end", outcome=outcome, k=state.k, text=str(error))
         raise
     finally:
         hooks("genkit_run_end", folder=folder, outcome=outcome, key=keys.Key(recipe.train.seed, state.k))
 
 
-def _train(planned: Plan, state: State, begin: str, notices: list[str], tell: Callable[..., None]) -> None:
-    recipe = planned.recipe
+def _train(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hooks) -> None:
+    recipe, tell = planned.recipe, hooks.tell
     tell(
         event=begin,
         k=state.k,
@@ -166,8 +168,8 @@ def _train(planned: Plan, state: State, begin: str, notices: list[str], tell: Ca
         tell(event="notice", text=text)
     with signals() as stop, watching.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
         if distributed.gather(_owed(planned, state.k))[0]:
-            measure.judged(planned, state, tell)
-        _steps(planned, state, stop, trackers, tell)
+            measure.judged(planned, state, hooks)
+        _steps(planned, state, stop, trackers, hooks)
 
 
 def _owed(planned: Plan, k: int) -> bool:
@@ -176,9 +178,8 @@ def _owed(planned: Plan, k: int) -> bool:
     return _evaluate_due(planned.recipe, k) and k not in told
 
 
-def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, tell: Callable[..., None]) -> None:
+def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks: Hooks) -> None:
     recipe, settings = planned.recipe, planned.recipe.train
-    hooks = Hooks(tell)
     watched = hooks.watched("genkit_step_end")
     begun, since, first = time.monotonic(), time.monotonic(), state.k
     for figures in train(state, planned.data, settings):
@@ -191,7 +192,7 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, tell:
         if k % settings.log_every_steps == 0 or k == settings.steps:
             now = time.monotonic()
             plain_figures = {name: float(value) for name, value in figures.items()}
-            tell(
+            hooks.tell(
                 event="step",
                 k=k,
                 figures=plain_figures,
@@ -200,27 +201,26 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, tell:
             )
             trackers.scalars(k, plain_figures)
             since, first = now, k
+        paused = time.monotonic()
         halt = distributed.any_of(stop.signal is not None)
         if halt or k % settings.save_every_steps == 0 or k == settings.steps:
-            measure.save(planned, state, tell)
+            measure.save(planned, state, hooks)
         if halt:
             distributed.gather(None)
             raise stop.stopped(planned.folder, k)
         if settings.sample_every_steps and k % settings.sample_every_steps == 0:
             measure.show(planned, state, f"step-{k:07d}", trackers)
         if _evaluate_due(recipe, k):
-            measure.judged(planned, state, tell)
+            measure.judged(planned, state, hooks)
+        since += time.monotonic() - paused  # the rate is that of training
 
 
 def _sampling_calls(planned: Plan, k: int) -> int:
     """Network calls of all evaluations still to come, times samples: for the time left."""
-    if not planned.recipe.metrics:
-        return 0
-    settings, total = planned.recipe.evaluate, planned.recipe.train.steps
+    settings = planned.recipe.evaluate
     sampler = registry.build(planned.recipe.objective.sampler, planned.context)
-    between = (total - 1) // settings.every_steps - k // settings.every_steps if settings.every_steps else 0
     calls: int = sum(sampler.nfe(n) for n in settings.steps)
-    return (between + 1) * settings.count * len(settings.all_seeds) * calls
+    return planned.recipe.evaluations_after(k) * settings.count * len(settings.all_seeds) * calls
 
 
 def _due(recipe: Recipe, k: int, stop: Signals) -> bool:
@@ -236,23 +236,18 @@ def _evaluate_due(recipe: Recipe, k: int) -> bool:
     return bool(recipe.metrics) and every > 0 and k % every == 0 and 0 < k < recipe.train.steps
 
 
-def _evaluated(planned: Plan, state: State | None, newest: Path | None, watch: Watch) -> dict[str, Any]:
+def _evaluated(
+    planned: Plan, state: State | None, newest: Path | None, hooks: Hooks, progress: judge.Watch
+) -> dict[str, Any]:
     """The final pictures and figures: those on record if the protocol is the same, else made now."""
     recipe, folder = planned.recipe, planned.folder
-
-    def tell(**what: Any) -> None:
-        watch(record.event(folder, **what))
-
-    def progress(done: int, total: int) -> None:
-        watch({"event": "sampling", "done": done, "total": total})
-
     found = record.read(measure.evaluation_file(planned.folder, planned.recipe)) if recipe.metrics else {"steps": {}}
     if not distributed.gather(measure.is_final(planned, found))[0]:
         if state is None:
             state = planned.state()
             state.restore(*checkpoint.load(newest, planned.context.device))  # type: ignore[arg-type]
         measure.show(planned, state, "final")
-        found = measure.judged(planned, state, tell, progress)
+        found = measure.judged(planned, state, hooks, progress)
     if record.summary(folder).state != "done":
-        tell(event="end", outcome="done", k=recipe.train.steps)
+        hooks.tell(event="end", outcome="done", k=recipe.train.steps)
     return found

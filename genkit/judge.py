@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ class Judge:
         for name in looked:
             path, arrays = self._path(self.metrics[name]), _reference(self.real[name])
             if path and arrays:
-                reference.write(path, self._statistics(self.metrics[name], arrays))
+                with suppress(DataError):  # a cache that cannot be written costs time, and no figures
+                    reference.write(path, self._statistics(self.metrics[name], arrays))
 
     def _path(self, metric: Any) -> Path | None:
         """Where what a metric keeps of the data is kept; toys are quicker drawn than read."""

@@ -28,7 +28,7 @@ def require_ours(planned: Plan) -> None:
     if (folder / "lock.json").exists() or not folder.exists():
         return
     there = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
-    begun = "recipe.toml" in there and (folder / "recipe.toml").read_text() == planned.recipe.toml()
+    begun = "recipe.toml" in there and (folder / "recipe.toml").read_text("utf-8") == planned.recipe.toml()
     if there - ({"recipe.toml"} if begun else set()):
         raise CheckpointError(folder, "is not empty and holds no run", "choose another --out")
 
@@ -103,8 +103,9 @@ def keep(planned: Plan, trial: bool) -> None:
     if trial and not lock.get("trial"):
         return
     record.write(planned.folder / "recipe.toml", planned.recipe.toml())
-    if not trial and lock.get("trial"):
-        record.write(planned.folder / "lock.json", json.dumps({**lock, "trial": False}, indent=1))
+    kept = {**lock, "name": planned.recipe.name, "trial": trial}
+    if kept != lock:
+        record.write(planned.folder / "lock.json", json.dumps(kept, indent=1))
 
 
 def made_with(planned: Plan) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from genkit.state import State
 from genkit.watching import Hooks, Trackers
 
 SAMPLES_SHOWN = 64
-Tell = Callable[..., None]
 Watch = Callable[[dict[str, Any]], None]
 
 
@@ -61,26 +60,29 @@ def measured(planned: Plan, state: State, watch: judge.Watch = _silent) -> dict[
         return evaluation.of_recipe(denoiser, planned.data, planned.recipe, planned.context, watch)
 
 
-def judged(planned: Plan, state: State, tell: Tell, watch: judge.Watch = _silent) -> dict[str, Any]:
+def judged(planned: Plan, state: State, hooks: Hooks, watch: judge.Watch = _silent) -> dict[str, Any]:
     """Evaluate the present weights, keep their checkpoint if they are the best so far, and record it."""
     found = measured(planned, state, watch)
     wanted, folder = planned.recipe.evaluate.best, planned.folder / "checkpoints"
-    if wanted and found["steps"] and evaluation.improves(found, wanted, checkpoint.best(folder)):
-        if state.k not in map(checkpoint.step_of, checkpoint.present(folder)):
-            save(planned, state, tell)
-        checkpoint.pin(folder, state.k, figure=wanted, value=record.figures_of(found)[wanted])
-        tell(event="notice", text=f"step {state.k} is the best so far by {wanted}: its checkpoint stays")
-    return put(planned, found, state.k, tell)
+    if wanted and found["steps"]:
+        protocol, best = evaluation_file(planned.folder, planned.recipe).stem, checkpoint.best(folder)
+        if best.get("protocol") != protocol or evaluation.improves(found, wanted, best):
+            if state.k not in map(checkpoint.step_of, checkpoint.present(folder)):
+                save(planned, state, hooks)
+            value = record.figures_of(found)[wanted]
+            checkpoint.pin(folder, state.k, figure=wanted, value=value, protocol=protocol)
+            hooks.tell(event="notice", text=f"step {state.k} is the best so far by {wanted}: its checkpoint stays")
+    return put(planned, found, state.k, hooks)
 
 
-def save(planned: Plan, state: State, tell: Tell) -> None:
+def save(planned: Plan, state: State, hooks: Hooks) -> None:
     """A checkpoint of the present step."""
     path = checkpoint.save(
         planned.folder / "checkpoints", state.k, state.tensors(), state.numbers(), planned.recipe.train.keep_checkpoints
     )
     key = keys.Key(planned.recipe.train.seed, state.k)
-    Hooks(tell)("genkit_checkpoint_saved", folder=planned.folder, checkpoint=path, key=key)
-    tell(event="checkpoint", k=state.k)
+    hooks("genkit_checkpoint_saved", folder=planned.folder, checkpoint=path, key=key)
+    hooks.tell(event="checkpoint", k=state.k)
 
 
 def is_final(planned: Plan, found: dict[str, Any]) -> bool:
@@ -97,22 +99,23 @@ def evaluation_file(folder: Path, recipe: Recipe, at: str = "") -> Path:
     return folder / "evaluations" / f"{name}-{digest}{at}.json"
 
 
-def put(planned: Plan, found: dict[str, Any], k: int, tell: Tell, at: str = "") -> dict[str, Any]:
+def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = "") -> dict[str, Any]:
     """An evaluation on record, with all that its figures depend on."""
     if not planned.recipe.metrics:
         return found
     path = evaluation_file(planned.folder, planned.recipe, at)
-    known = record.read(path)
-    if known.get("k") == k:  # other numbers of steps of the same protocol stay
-        found = {**found, "steps": {**known["steps"], **found["steps"]}}
     protocol = {"name": path.stem, **planned.recipe.protocol(), "data": planned.data.identity}
-    rest = {name: value for name, value in found.items() if name not in evaluation.OF_PROTOCOL}
     protocol |= {name: found[name] for name in evaluation.OF_PROTOCOL}
+    known = record.read(path)
+    if known.get("k") == k and known.get("protocol") == protocol:  # other numbers of steps stay
+        found = {**found, "steps": {**known["steps"], **found["steps"]}}
+    rest = {name: value for name, value in found.items() if name not in evaluation.OF_PROTOCOL}
     whole = {"protocol": protocol, "made_with": lock.made_with(planned), "k": k, **rest}
     record.write(path, json.dumps(whole, indent=1))
-    tell(event="evaluated", k=k, protocol=path.stem, figures=record.figures_of(whole), seconds=found["seconds"])
+    figures = record.figures_of(whole)
+    hooks.tell(event="evaluated", k=k, protocol=path.stem, figures=figures, seconds=found["seconds"])
     key = keys.Key(planned.recipe.train.seed, k)
-    Hooks(tell)("genkit_evaluated", folder=planned.folder, figures=record.figures_of(whole), key=key)
+    hooks("genkit_evaluated", folder=planned.folder, figures=figures, key=key)
     return whole
 
 
@@ -158,6 +161,6 @@ def evaluate(
         found = evaluation.of_recipe(denoiser, planned.data, recipe, planned.context, progress)
         if not first:
             return found
-        found = put(planned, found, k, lambda **what: watch(record.event(folder, **what)), suffix)
+        found = put(planned, found, k, Hooks(lambda **what: watch(record.event(folder, **what))), suffix)
     report.write(folder)
     return found

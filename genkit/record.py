@@ -29,7 +29,7 @@ def write(path: Path, text: str) -> None:
     """A file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
+    partial.write_text(text, "utf-8")
     partial.rename(path)
 
 
@@ -217,6 +217,11 @@ def figures_of(evaluation: dict[str, Any]) -> dict[str, float]:
     return {f"{name}@{n}": v for n, row in evaluation.get("steps", {}).items() for name, v in row["figures"].items()}
 
 
+def is_floor(name: str) -> bool:
+    """Whether a figure, such as "fd.fd_floor@1", tells what perfect samples would score."""
+    return name.partition("@")[0].endswith("_floor")
+
+
 def by_seed_of(evaluation: dict[str, Any]) -> dict[str, list[float]]:
     """The same with the figure of each evaluation seed; empty if there was one."""
     found: dict[str, list[float]] = {}
@@ -235,6 +240,6 @@ def recipe_file(folder: Path) -> dict[str, Any]:
     """
     path = folder / "recipe.toml"
     try:
-        return tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(path, "is missing or damaged", "run the recipe again") from error

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from genkit.errors import RecipeError
 
 MAX_BYTES, MAX_SEGMENTS, MAX_EXTENDS = 256 * 1024, 64, 8
-LONG_KEY = re.compile(rf"[^\s,{{=\[]+(?:\s*\.\s*[^\s.,{{=\[]+){{{MAX_SEGMENTS}}}\s*[\]=]")
+LONG_KEY = re.compile(rf"(?<![^\s.,{{=\[])[^\s.,{{=\[]++(?:\s*+\.\s*+[^\s.,{{=\[]++){{{MAX_SEGMENTS}}}\s*[\]=]")
 Key = tuple[str, ...]
 Tree = dict[str, Any]
 
@@ -157,16 +157,15 @@ def hoist(tree: Tree, shown: str) -> Tree:
     """
     moved = {name: value for name, value in tree.items() if name not in CORE}
     kept = {name: value for name, value in tree.items() if name in CORE}
+    given = kept.get("objective", {})
+    objective = dict(given) if isinstance(given, dict) else {"use": given}
     for name, value in moved.items():
         if not isinstance(value, dict | str):
             raise RecipeError(f"{shown} {name}", "unknown key", closest(name, CORE) or "see docs/recipes")
-        objective = kept.setdefault("objective", {})
-        if not isinstance(objective, dict):
-            objective = kept["objective"] = {"use": objective}
         if name in objective:
             raise RecipeError(f"{shown} {name}", f"stands also as objective.{name}", "write it once")
         objective[name] = value
-    return kept
+    return {**kept, "objective": objective} if moved else kept
 
 
 def closest(name: str, among: Iterable[str]) -> str:
@@ -272,7 +271,7 @@ def edited(layers: Layers, edits: Iterable[Edit]) -> Layers:
             above = {name: above}
         out = value is False and key[0] in ("metrics", "trackers") and len(key) <= 2
         if swap or out:
-            inherited |= _remove(tree, places, key)
+            _remove(tree, places, key)
         if not out:
             tree = merge(tree, above, places, inherited)
         for written in (key, *_keys(value, key)) if isinstance(value, dict) else (key,):
@@ -280,16 +279,15 @@ def edited(layers: Layers, edits: Iterable[Edit]) -> Layers:
     return Layers(tree, places, inherited)
 
 
-def _remove(tree: Tree, places: Places, key: Key) -> set[str]:
-    """Take out a table; of an objective its slots stay, and their names are returned."""
+def _remove(tree: Tree, places: Places, key: Key) -> None:
+    """Take out a table, but for the objective's, whose slots stay."""
     if key == ("objective",):
-        return set()
+        return
     for name in key[:-1]:
         tree[name] = dict(tree[name]) if isinstance(tree.get(name), dict) else {}
         tree = tree[name]
     tree.pop(key[-1], None)
     places.forget(key)
-    return set()
 
 
 def _parse(text: str, where: str) -> tuple[Key, Any]:

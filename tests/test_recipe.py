@@ -7,7 +7,7 @@ import pytest
 import genkit
 from genkit import tables
 from genkit.errors import PluginError, RecipeError
-from genkit.recipe import identity, load_recipe
+from genkit.recipe import identity, load_recipe, recipe_of
 
 BASE = """
 genkit = 1
@@ -179,8 +179,9 @@ def test_a_missing_bundled_plugin_is_named(base, monkeypatch):
         (b"x = " + b"9" * 5000, "not TOML"),
         (b"#" * 300_000, "at most"),
         (b"a." * 5000 + b"a = 1", "too many parts"),
+        (b"a" * 250_000, "not TOML"),
     ],
-    ids=["deep", "twice", "utf-16", "digits", "large", "dots"],
+    ids=["deep", "twice", "utf-16", "digits", "large", "dots", "long"],
 )
 def test_a_file_that_is_no_recipe_is_one_line(tmp_path, text, told):
     path = tmp_path / "r.toml"
@@ -188,6 +189,12 @@ def test_a_file_that_is_no_recipe_is_one_line(tmp_path, text, told):
     with pytest.raises(RecipeError, match=told) as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_from_python_leaves_what_it_is_given():
+    objective = {"use": "consistency"}
+    assert recipe_of(dataset="digits", objective=objective, loss="l2", train={"steps": 1}).objective.loss is not None
+    assert objective == {"use": "consistency"}
 
 
 def test_an_unknown_recipe_is_told_the_nearest():

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 import genkit
-from genkit import cli, record
+from genkit import cli, measure, record
 from genkit.recipe import load_recipe
 
 FEW = ["train.steps=6", "train.save_every_steps=2", "train.keep_checkpoints=3", "train.log_every_steps=2"]
@@ -84,3 +85,23 @@ def test_cleaning_keeps_the_last_checkpoint_the_best_and_all_of_an_unfinished_ru
     assert "freed in 2 places" in call("runs", "gc").out
     names = [sorted(p.name for p in (folder / "checkpoints").glob("step-*")) for folder in two]
     assert names == [["step-0000004", "step-0000006"], ["step-0000002", "step-0000004"]]
+
+
+def test_the_rate_is_that_of_training(monkeypatch):
+    clock = [0.0]
+
+    def now():
+        clock[0] += 0.001
+        return clock[0]
+
+    def judged(*given):
+        clock[0] += 1000
+        return {"steps": {}}
+
+    monkeypatch.setattr(time, "monotonic", now)
+    monkeypatch.setattr(measure, "judged", judged)
+    run = genkit.run(
+        genkit.load_recipe("ict_ring", ["train.steps=8", "train.log_every_steps=2", "evaluate.every_steps=2"])
+    )
+    rates = [e["images_per_sec"] for e in record.events(run.folder) if e["event"] == "step"]
+    assert len(rates) == 4 and max(rates) < 10 * min(rates)

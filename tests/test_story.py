@@ -296,16 +296,24 @@ GENKIT_API = 1
 @hookimpl
 def genkit_step_end(state, figures, key):
     raise KeyError("mine")
+
+@hookimpl
+def genkit_checkpoint_saved(folder, checkpoint, key):
+    raise KeyError("mine too")
 """
 
 
 def test_a_hook_that_raises_is_told_once_and_the_run_goes_on(cli, tiny, tmp_path):
+    tiny = [*tiny, "train.save_every_steps=8"]
     (tmp_path / "probe_raising.py").write_text(HOOKS)
     provide(tmp_path / "site", "raising", "probe_raising")
     path = os.pathsep.join(map(str, (tmp_path, tmp_path / "site")))
     done = json.loads(cli("run", "ict_digits", *tiny, "metrics.fd=false", "--json", PYTHONPATH=path).stdout)
     told = [e["text"] for e in record.events(Path(done["folder"])) if e["event"] == "notice"]
-    assert told == ["genkit_step_end of genkit-probe-raising is left out: KeyError: 'mine'"]
+    assert told == [
+        "genkit_step_end of genkit-probe-raising is left out: KeyError: 'mine'",
+        "genkit_checkpoint_saved of genkit-probe-raising is left out: KeyError: 'mine too'",
+    ]
 
 
 def test_a_stop_between_a_checkpoint_and_its_evaluation_loses_no_figure(cli, tiny):
