@@ -99,23 +99,21 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def holm_levels(ps: Sequence[float], alpha: float = ALPHA) -> list[float]:
+def holm_levels(ps: Sequence[float]) -> list[float]:
     """The level at which Holm's procedure looks at each: alpha / (m - i), and from the first not rejected on the same.
 
     A (1 - level) interval of each then excludes zero exactly where Holm's procedure rejects. Where something
     is rejected these intervals are narrower than joint ones (Bonferroni's, alpha / m) would be.
     """
-    levels, level, stopped = [0.0] * len(ps), alpha, False
+    levels, level, stopped = [0.0] * len(ps), ALPHA, False
     for i, at in enumerate(sorted(range(len(ps)), key=lambda j: ps[j])):
-        level = level if stopped else alpha / (len(ps) - i)
+        level = level if stopped else ALPHA / (len(ps) - i)
         stopped = stopped or ps[at] > level
         levels[at] = level
     return levels
 
 
-def differences(
-    baseline: Mapping[int, float], arms: Mapping[str, Mapping[int, float]], alpha: float = ALPHA
-) -> dict[str, Difference]:
+def differences(baseline: Mapping[int, float], arms: Mapping[str, Mapping[int, float]]) -> dict[str, Difference]:
     """Each arm less the baseline, paired by seed; arms that share no seed with it are left out.
 
     Args:
@@ -124,11 +122,11 @@ def differences(
     paired = {arm: [of[s] - baseline[s] for s in sorted(of) if s in baseline] for arm, of in arms.items()}
     tested = [arm for arm, values in paired.items() if len(values) >= 3]
     ps = [paired_p(paired[arm]) for arm in tested]
-    known = dict(zip(tested, zip(ps, holm(ps), holm_levels(ps, alpha), strict=True), strict=True))
+    known = dict(zip(tested, zip(ps, holm(ps), holm_levels(ps), strict=True), strict=True))
     found = {}
     for arm, values in paired.items():
         if values:
-            p, adjusted, level = known.get(arm, (None, None, alpha))
+            p, adjusted, level = known.get(arm, (None, None, ALPHA))
             found[arm] = Difference(estimate=estimate(values, level), p=p, adjusted=adjusted)
     return found
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def table(rows: Sequence[Sequence[str]], title: str = "", file: TextIO | None = None) -> None:
+def table(rows: Sequence[Sequence[str]], file: TextIO | None = None) -> None:
     """A header and rows, on stdout or another file."""
     to = file or sys.stdout
     if not to.isatty():
@@ -23,15 +23,15 @@ def table(rows: Sequence[Sequence[str]], title: str = "", file: TextIO | None = 
         return
     from rich.console import Console
 
-    Console(file=to).print(drawn(rows, title))
+    Console(file=to).print(drawn(rows))
 
 
-def drawn(rows: Sequence[Sequence[str]], title: str = "") -> Table:
+def drawn(rows: Sequence[Sequence[str]]) -> Table:
     """A header and rows, for a terminal."""
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    made = Table(header_style="bold", box=None, pad_edge=False)
     for i, name in enumerate(rows[0]):
         made.add_column(name, justify="left" if i == 0 else "default", overflow="fold")
     for row in rows[1:]:

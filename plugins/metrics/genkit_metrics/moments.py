@@ -100,15 +100,15 @@ class Moments:
             raise DataError("moments", "no samples", "update with at least one")
         return self._mean.clone()
 
-    def covariance(self, ddof: int = 1) -> Tensor:
-        """M / (n - ddof), float64, (D, D), symmetric.
+    def covariance(self) -> Tensor:
+        """M / (n - 1), float64, (D, D), symmetric.
 
         Raises:
-            DataError: There are not more than `ddof` samples.
+            DataError: There are fewer than 2 samples.
         """
-        if self._squares is None or self.n <= ddof:
-            raise DataError("covariance", f"{self.n} samples", f"give at least {ddof + 1}")
-        return (self._squares + self._squares.T) / (2 * (self.n - ddof))
+        if self._squares is None or self.n < 2:
+            raise DataError("covariance", f"{self.n} samples", "give at least 2")
+        return (self._squares + self._squares.T) / (2 * (self.n - 1))
 
 
 def _sums(rows: Tensor, weight: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -88,13 +88,6 @@ def test_memory_does_not_grow_with_samples():
     assert copy.deepcopy(many).covariance().equal(many.covariance())
 
 
-def test_ddof():
-    x = samples(9)
-    got = moments(x)
-    assert torch.allclose(got.covariance(0) * 9, got.covariance(1) * 8, rtol=1e-14)
-    assert moments(x[:1]).covariance(0).equal(torch.zeros(5, 5, dtype=torch.float64))
-
-
 @pytest.mark.parametrize(
     ("do", "said"),
     [
