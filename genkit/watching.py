@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,15 @@ from torch import Tensor
 from genkit import plugins
 from genkit.errors import GenkitError, Stopped
 
+ONE = 1.0  # seconds within which signals are one: a scheduler tells all processes, and then so does who started this
+
 
 @attrs.define
 class Signals:
-    """The signal that came, if one did."""
+    """The signal that came, if one did, and when."""
 
     signal: int | None = None
+    since: float = 0.0
 
     def stopped(self, folder: Path, k: int) -> Stopped:
         """What to raise once step k is saved."""
@@ -33,16 +37,17 @@ class Signals:
 
 @contextmanager
 def signals() -> Iterator[Signals]:
-    """Note SIGTERM, SIGINT and SIGUSR1 for the loop to act on; a second one leaves at once."""
+    """Note SIGTERM, SIGINT and SIGUSR1 for the loop to act on; a second one, not of the same second, leaves at once."""
     stop = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def note(number: int, frame: Any) -> None:
-        if stop.signal is not None:
+        if stop.signal is None:
+            stop.signal, stop.since = number, time.monotonic()
+        elif time.monotonic() - stop.since > ONE:
             os._exit(130)
-        stop.signal = number
 
     caught = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
     before = {number: signal.signal(number, note) for number in caught}

@@ -1,14 +1,16 @@
 """The store of runs through the command line: listed, shown, compared, removed, cleaned."""
 
 import json
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 import genkit
-from genkit import cli, measure, record
+from genkit import cli, measure, record, watching
 from genkit.recipe import load_recipe
 
 FEW = ["train.steps=6", "train.save_every_steps=2", "train.keep_checkpoints=3", "train.log_every_steps=2"]
@@ -105,3 +107,15 @@ def test_the_rate_is_that_of_training(monkeypatch):
     )
     rates = [e["images_per_sec"] for e in record.events(run.folder) if e["event"] == "step"]
     assert len(rates) == 4 and max(rates) < 10 * min(rates)
+
+
+def test_a_signal_told_twice_is_one_and_a_second_one_leaves_at_once(monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    with watching.signals() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert stop.signal == signal.SIGTERM and not left
+        stop.since -= 2 * watching.ONE
+        signal.raise_signal(signal.SIGINT)
+    assert left == [130]
