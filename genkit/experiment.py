@@ -162,7 +162,6 @@ def _train(planned: Plan, state: State, begin: str, notices: list[str], hooks: H
         k=state.k,
         steps=recipe.train.steps,
         batch_size=recipe.train.batch_size,
-        sampling_calls=_sampling_calls(planned, state.k),
     )
     for text in notices:
         tell(event="notice", text=text)
@@ -192,12 +191,14 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
         if k % settings.log_every_steps == 0 or k == settings.steps:
             now = time.monotonic()
             plain_figures = {name: float(value) for name, value in figures.items()}
+            rate = (k - first) * settings.batch_size / (now - since)
             hooks.tell(
                 event="step",
                 k=k,
                 figures=plain_figures,
                 elapsed=round(now - begun, 3),
-                images_per_sec=round((k - first) * settings.batch_size / (now - since), 1),
+                images_per_sec=round(rate, 1),
+                left_sec=round(_images_left(planned, k) / rate, 1),
             )
             trackers.scalars(k, plain_figures)
             since, first = now, k
@@ -215,12 +216,12 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
         since += time.monotonic() - paused  # the rate is that of training
 
 
-def _sampling_calls(planned: Plan, k: int) -> int:
-    """Network calls of all evaluations still to come, times samples: for the time left."""
-    settings = planned.recipe.evaluate
-    sampler = registry.build(planned.recipe.objective.sampler, planned.context)
-    calls: int = sum(sampler.nfe(n) for n in settings.steps)
-    return planned.recipe.evaluations_after(k) * settings.count * len(settings.all_seeds) * calls
+def _images_left(planned: Plan, k: int) -> float:
+    """Images to be trained on, and those of evaluations to come, where a network call is a quarter of a step's."""
+    recipe, settings = planned.recipe, planned.recipe.evaluate
+    sampler = registry.build(recipe.objective.sampler, planned.context)
+    calls: int = sum(sampler.nfe(n) for n in settings.steps) * settings.count * len(settings.all_seeds)
+    return (recipe.train.steps - k) * recipe.train.batch_size + recipe.evaluations_after(k) * calls / 4
 
 
 def _due(recipe: Recipe, k: int, stop: Signals) -> bool:

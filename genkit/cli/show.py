@@ -63,21 +63,6 @@ def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
         yield _Live(live)
 
 
-class _Estimate:
-    """The time left: steps at the present rate, and evaluations, a network call each a quarter of a step's."""
-
-    def __init__(self) -> None:
-        self.steps, self.batch, self.calls = 0, 1, 0
-
-    def start(self, event: dict[str, Any]) -> None:
-        self.steps, self.batch = event["steps"], event["batch_size"]
-        self.calls = event.get("sampling_calls", 0)
-
-    def left(self, k: int, rate: float) -> str:
-        seconds = ((self.steps - k) * self.batch + self.calls / 4) / rate if rate else 0
-        return clock(seconds)
-
-
 def clock(seconds: float) -> str:
     """h:mm:ss."""
     minutes, s = divmod(round(seconds), 60)
@@ -94,12 +79,12 @@ def _number(value: float) -> str:
 
 class _Plain:
     def __init__(self, every: float = 5.0) -> None:
-        self.every, self.last, self.estimate = every, -1e9, _Estimate()
+        self.every, self.last, self.steps = every, -1e9, 0
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind in ("start", "resume"):
-            self.estimate.start(event)
+            self.steps = event["steps"]
             say(f"{kind} at step {event['k']} of {event['steps']}")
         elif kind == "notice":
             say(f"note: {event['text']}")
@@ -110,43 +95,40 @@ class _Plain:
             say(f"evaluated at step {event['k']}: {_figures(figures)}")
         elif kind in ("step", "sampling") and time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
-            say(line(event, self.estimate))
+            say(line(event, self.steps))
 
 
-def line(event: dict[str, Any], estimate: _Estimate) -> str:
+def line(event: dict[str, Any], steps: int) -> str:
     """A step, or a sampling's progress, in words."""
     if event["event"] == "sampling":
         return f"sampling {event['done']}/{event['total']}"
-    rate = event["images_per_sec"]
-    return (
-        f"step {event['k']}/{estimate.steps}  {_figures(event['figures'])}  {rate:.0f} img/s  "
-        f"{estimate.left(event['k'], rate)} left"
-    )
+    rate, left = f"{event['images_per_sec']:.0f} img/s", clock(event["left_sec"])
+    return f"step {event['k']}/{steps}  {_figures(event['figures'])}  {rate}  {left} left"
 
 
 class _Live:
     def __init__(self, live: Any) -> None:
-        self.live, self.estimate = live, _Estimate()
+        self.live, self.steps = live, 0
         self.task = live.add_task("", total=None, text="starting")
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
         if kind in ("start", "resume"):
-            self.estimate.start(event)
+            self.steps = event["steps"]
             self.live.update(self.task, total=event["steps"], completed=event["k"])
         elif kind == "step":
             self.live.update(
                 self.task,
-                total=self.estimate.steps,
+                total=self.steps,
                 completed=event["k"],
-                text=line(event, self.estimate),
+                text=line(event, self.steps),
             )
         elif kind == "sampling":
             self.live.update(
                 self.task,
                 total=event["total"],
                 completed=event["done"],
-                text=line(event, self.estimate),
+                text=line(event, self.steps),
             )
         elif kind == "notice":
             self.live.console.print(f"note: {event['text']}", markup=False)
