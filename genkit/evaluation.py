@@ -158,12 +158,11 @@ def require(recipe: Recipe, context: Context, data: Data) -> None:
 
 
 def _require_enough(name: str, metric: Any, samples: int, real: int | None) -> None:
-    least = getattr(metric, "least", 1)
-    counts = {"generated": samples, "training": None if getattr(metric, "alone", False) else real}
-    for kind, count in counts.items():
-        if count is not None and count < least:
-            hint = "raise evaluate.samples, or change the metric's settings"
-            raise DataError(f"metrics.{name}", f"{count} {kind} images, and it takes {least} at least", hint)
+    least, where = getattr(metric, "least", 1), f"metrics.{name}"
+    if samples < least:
+        raise DataError(where, f"{samples} generated images, and it takes {least} at least", "raise evaluate.samples")
+    if real is not None and real < least and not getattr(metric, "alone", False):
+        raise DataError(where, f"{real} training images, and it takes {least} at least", "change its settings")
 
 
 def _require_best(recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,8 @@ def writing(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise DataError(path, f"cannot be written ({_reason(error)})", "make room, or choose another place") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no place, nothing is left
+            partial.unlink(missing_ok=True)
 
 
 def write(

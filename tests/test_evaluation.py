@@ -110,6 +110,11 @@ def test_a_damaged_cache_says_what_to_remove(digits):
         evaluated(digits)
 
 
+def test_a_cache_that_cannot_be_written_loses_no_figure(digits):
+    digits[1].cache_dir.write_text("a file, and no folder")
+    assert evaluated(digits)["steps"]["1"]["figures"]["fd.fd"] > 0
+
+
 def test_several_seeds_give_means_and_minima():
     rows = [{"fd.fd": 3.0, "pr.recall": 0.5}, {"fd.fd": 1.0, "pr.recall": 0.7}]
     told = evaluation.combined(rows, {"fd.fd_floor": 0.1})
@@ -175,6 +180,7 @@ def test_better_is_as_the_metric_says(figure, better):
         ({"best": "fd.fd@2", "every_steps": 2}, "there will be no figure 'fd.fd@2'"),
         ({"best": "fd", "every_steps": 2}, "evaluate.best"),
         ({"samples": 3}, "metrics.pr: 3 generated images, and it takes 4 at least; raise evaluate.samples"),
+        ({}, "metrics.pr: 1617 training images, and it takes 2001 at least; change its settings"),
         ({"reference": "nowhere.npz"}, "no such file"),
         ({"reference": "other.npz"}, "has statistics of features 'inception', not of 'pixels'"),
     ],
@@ -182,6 +188,7 @@ def test_better_is_as_the_metric_says(figure, better):
 def test_what_could_not_be_evaluated_is_found_before_a_training(call, settings, told):
     np.savez("other.npz", mu=np.zeros(2), sigma=np.eye(2))
     words = [f"evaluate.{name}={value}" for name, value in {"steps": "[1]", **settings}.items()]
+    words += [] if settings else ["metrics.pr.k=2000"]
     _, err = call("run", "ict_digits", *words, code=2 if "best" in settings or "did you" in told else 4)
     assert told in err and not Path("runs").exists()
 
