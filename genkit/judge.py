@@ -15,9 +15,9 @@ from torch import Tensor
 
 from genkit import distributed, reference, registry, sampling
 from genkit.errors import DataError
+from genkit.identity import essence, made_of
 from genkit.keys import Key
 from genkit.kinds import Accumulator, Batch, Context, Data, Sampled
-from genkit.recipe import essence, made_of
 from genkit.reference import Statistics
 
 Watch = Callable[[int, int], None]

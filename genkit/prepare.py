@@ -12,8 +12,9 @@ import torch
 from genkit import distributed, evaluation, keys, models, record, registry, watching
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import RecipeError
+from genkit.identity import identity
 from genkit.kinds import Context, Data, Setup
-from genkit.recipe import Recipe, identity
+from genkit.recipe import Recipe
 from genkit.state import State
 
 

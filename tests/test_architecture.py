@@ -12,8 +12,9 @@ import genkit
 PACKAGE = Path(genkit.__file__).parent
 ORDER = (
     "errors pickles keys levels denoiser ema hookspecs kinds plugins registry files tables resolve weights recipe"
-    " store reference data state distributed training checkpoint sampling pictures judge evaluation record runs models"
-    " foreign watching prepare lock charts story report measure experiment study statistics comparison studypage"
+    " identity store reference data state distributed training checkpoint record sampling pictures judge evaluation"
+    " runs models foreign watching prepare lock charts story report measure experiment study statistics"
+    " comparison studypage"
 ).split()
 
 

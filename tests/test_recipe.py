@@ -7,7 +7,8 @@ import pytest
 import genkit
 from genkit import tables
 from genkit.errors import PluginError, RecipeError
-from genkit.recipe import identity, load_recipe, recipe_of
+from genkit.identity import identity
+from genkit.recipe import load_recipe, recipe_of
 
 BASE = """
 genkit = 1

@@ -15,8 +15,9 @@ import attrs
 
 from genkit import tables
 from genkit.errors import GenkitError, RecipeError
+from genkit.identity import identity
 from genkit.kinds import names
-from genkit.recipe import Recipe, identity, resolved
+from genkit.recipe import Recipe, resolved
 from genkit.resolve import plain, stop
 from genkit.study import Arm
 from genkit.tables import Edit, Layers

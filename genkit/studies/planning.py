@@ -14,7 +14,8 @@ import attrs
 
 from genkit import measure, models, prepare, record
 from genkit.errors import GenkitError, RecipeError
-from genkit.recipe import NAME, Recipe, identity
+from genkit.identity import identity
+from genkit.recipe import NAME, Recipe
 from genkit.studies import designs
 from genkit.studies.designs import Question
 from genkit.studies.pool import Job

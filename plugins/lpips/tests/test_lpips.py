@@ -15,7 +15,8 @@ from torchvision.models import vgg
 import genkit
 from genkit import Context, Spec
 from genkit.errors import DataError, RecipeError
-from genkit.recipe import identity, load_recipe
+from genkit.identity import identity
+from genkit.recipe import load_recipe
 from genkit.testing import laws
 
 RGB = Context(spec=Spec(channels=3, height=32, width=32), total_steps=10)
