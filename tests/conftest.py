@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -59,6 +60,9 @@ class ForkedSlot:
 
     def poll(self):
         return None
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
 
     def wait(self):
         os.waitpid(self.pid, 0)

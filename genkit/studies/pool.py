@@ -130,7 +130,9 @@ class LocalPool:
         slot.listen()
 
     def close(self) -> None:
-        """End all slots."""
+        """End all slots; those without a job at once, as they may still be importing."""
+        for slot in self.free:
+            slot.process.kill()
         for slot in (*self.free, *self.taken):
             slot.end()
         self.free, self.taken = [], []

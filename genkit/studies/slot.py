@@ -34,9 +34,9 @@ WARM = ("torch._dynamo", "genkit.experiment", "genkit.cli.run", "genkit.studies.
 
 def serve() -> None:
     """Take jobs, one after the other, until the input ends."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they are meant for the job, and reach it once it can listen
     for name in WARM:
         importlib.import_module(name)
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # they are meant for the job, and reach it once it can listen
     tell, lines = os.dup(1), _Lines(0)
     os.dup2(2, 1)
     _say(tell, ready=True)
