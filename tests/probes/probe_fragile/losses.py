@@ -32,5 +32,10 @@ def _meet(trouble):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
     if trouble == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if trouble.startswith("stop"):  # whoever asked for the study
+    if trouble.startswith("stop"):  # whoever asked for the study; wait until that one has told this run
+        heard, wake = os.pipe()
+        os.set_blocking(wake, False)
+        before = signal.set_wakeup_fd(wake)
         os.kill(int(trouble.split()[1]), signal.SIGTERM)
+        os.read(heard, 1)
+        signal.set_wakeup_fd(before)
