@@ -138,8 +138,9 @@ def require(recipe: Recipe, context: Context, data: Data) -> None:
     """Find out before a training, and not at its end, that figures could not be made.
 
     Raises:
-        GenkitError: The images are not those of the protocol, or too few, features lack their weights or labels,
-            the statistics are of something else, or the figure of `evaluate.best` will not be there.
+        GenkitError: The images are not those of the protocol, samples or (without statistics) training images are
+            too few, features lack their weights or labels, the statistics are of something else, or the figure of
+            `evaluate.best` will not be there.
     """
     settings = recipe.evaluate
     fits(settings.protocol, context.spec)

@@ -66,7 +66,9 @@ def judged(planned: Plan, state: State, hooks: Hooks, watch: judge.Watch = _sile
     wanted, folder = planned.recipe.evaluate.best, planned.folder / "checkpoints"
     if wanted and found["steps"]:
         protocol, best = evaluation_file(planned.folder, planned.recipe).stem, checkpoint.best(folder)
-        if best.get("protocol") != protocol or evaluation.improves(found, wanted, best):
+        other = best.get("protocol", protocol) != protocol
+        last = state.k == planned.recipe.train.steps  # alone it is no best, where there is one by another protocol
+        if evaluation.improves(found, wanted, {} if other else best) and not (other and last):
             if state.k not in map(checkpoint.step_of, checkpoint.present(folder)):
                 save(planned, state, hooks)
             value = record.figures_of(found)[wanted]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from genkit.errors import RecipeError
 
 MAX_BYTES, MAX_SEGMENTS, MAX_EXTENDS = 256 * 1024, 64, 8
-LONG_KEY = re.compile(rf"(?<![^\s.,{{=\[])[^\s.,{{=\[]++(?:\s*+\.\s*+[^\s.,{{=\[]++){{{MAX_SEGMENTS}}}\s*[\]=]")
+LONG_KEY = re.compile(rf"(?<![^\s.,{{=\[\]])[^\s.,{{=\[\]]++(?:\s*+\.\s*+[^\s.,{{=\[\]]++){{{MAX_SEGMENTS}}}\s*[\]=]")
 Key = tuple[str, ...]
 Tree = dict[str, Any]
 

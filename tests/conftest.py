@@ -79,7 +79,7 @@ def forked_slots(monkeypatch):
     class ForkedPool(pool.LocalPool):
         def start(self):
             while len(self.free) + len(self.taken) < self.slots:
-                self.free.append(pool.Slot(ForkedSlot()))
+                self.free.append(pool.Slot(ForkedSlot(), len(self.free) + len(self.taken)))
 
     monkeypatch.setattr(studies, "LocalPool", ForkedPool)
     monkeypatch.setattr(smoke, "SECONDS", 0.0)

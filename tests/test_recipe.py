@@ -181,8 +181,10 @@ def test_a_missing_bundled_plugin_is_named(base, monkeypatch):
         (b"#" * 300_000, "at most"),
         (b"a." * 5000 + b"a = 1", "too many parts"),
         (b"a" * 250_000, "not TOML"),
+        (b"[" + b"a." * 5000 + b"a]", "too many parts"),
+        (b"[[" + b"a." * 5000 + b"a]]", "too many parts"),
     ],
-    ids=["deep", "twice", "utf-16", "digits", "large", "dots", "long"],
+    ids=["deep", "twice", "utf-16", "digits", "large", "dots", "long", "header", "headers"],
 )
 def test_a_file_that_is_no_recipe_is_one_line(tmp_path, text, told):
     path = tmp_path / "r.toml"

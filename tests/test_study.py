@@ -147,15 +147,19 @@ def test_an_arm_that_fails_stops_no_other_and_is_tried_again_alone(ablate, troub
     ]
 
 
-@pytest.mark.parametrize(("then", "told"), [("preempted", "crashed"), ("done", "done")])
+@pytest.mark.parametrize(("then", "told"), [("preempted", "crashed"), ("done", "done"), ("crashed", "crashed")])
 def test_a_trial_that_dies_before_it_goes_on_has_crashed(small, then, told):
     trial = small.trials[1]
     trial.folder.mkdir(parents=True)
     (trial.folder / "lock.json").write_text("{}")
-    record.event(trial.folder, event="end", outcome=then)
+    record.event(trial.folder, event="end", outcome=then, text="an old reason")
     now = running.Progress(small, None, "cpu", lambda now: None, [])._outcome(1, -9)
     assert (now.state, now.reason[:18]) == ("crashed", "killed by signal 9")
     assert record.summary(trial.folder).state == told  # one that only lacked figures stays done
+    crashed = attrs.evolve(small, trials=(small.trials[0], now, *small.trials[2:]))
+    study.save(crashed)
+    again = planning.refreshed(attrs.evolve(small, folder=crashed.folder))
+    assert running.missing(again, "failed") == [1] and again.trials[1].reason == now.reason
 
 
 def test_a_trial_that_is_ended_before_it_can_listen_was_preempted(small):
@@ -165,17 +169,22 @@ def test_a_trial_that_is_ended_before_it_can_listen_was_preempted(small):
 
 def test_a_slot_that_has_died_is_replaced_and_its_job_has_crashed(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", "true")  # ends at once
-    slots = pool.LocalPool([{}])
+    slots = pool.LocalPool([{"CARD": "0"}, {"CARD": "1"}])
     slots.start()
+    (second,) = slots.free[1:]
+    second.process.poll = lambda: None  # it lives
     first = slots.free[0].process
     first.wait()
+    slots.start()
+    slots.free.reverse()
+    assert [slot.place for slot in slots.free] == [0, 1] and slots.free[1] is second
     slot = slots.submit(pool.Job(argv=("run",), log=tmp_path / "log"))
     assert slot.process is not first
     while (code := slots.poll(slot)) is None:
         slot.process.wait()
     assert code == pool.CRASHED and not slots.taken
     slots.start()
-    slot = slots.free[0]
+    slot = next(slot for slot in slots.free if slot is not second)
     slot.process.wait()
     slot.send(pool.Job(argv=("run",), log=tmp_path / "log"))
     assert slot.code == pool.CRASHED

@@ -120,7 +120,8 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
     found: dict[str, Any] = {}
     if state == "done":
         found = _evaluation(trial.folder, recipe)
-        state, why = ("done", "") if found or not recipe.metrics else ("todo", "not evaluated by this protocol")
+        lacking = (otherwise, reason) if reason else ("todo", "not evaluated by this protocol")
+        state, why = ("done", "") if found or not recipe.metrics else lacking
     elif state not in ("diverged", "preempted", "crashed", "out-of-memory"):
         state = otherwise
     figures, by_seed = record.figures_of(found), record.by_seed_of(found)

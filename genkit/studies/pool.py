@@ -33,9 +33,10 @@ class Job:
 
 @attrs.define(eq=False)
 class Slot:
-    """A process that runs one job at a time; `pid` is that of the job, and `code` how it ended."""
+    """A process at a place, which runs one job at a time; `pid` is that of the job, and `code` how it ended."""
 
     process: subprocess.Popen[bytes]
+    place: int
     pid: int = 0
     code: int | None = None
     unwanted: bool = False
@@ -96,15 +97,16 @@ class LocalPool:
         for slot in [slot for slot in self.free if slot.process.poll() is not None]:
             self.free.remove(slot)
             slot.end()
-        for place in self.places[len(self.free) + len(self.taken) :]:
+        taken = {slot.place for slot in (*self.free, *self.taken)}
+        for i in sorted(set(range(self.slots)) - taken):
             process = subprocess.Popen(
                 [sys.executable, "-c", "from genkit.studies.slot import serve; serve()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, **place},
+                env={**os.environ, **self.places[i]},
                 start_new_session=True,  # Ctrl-C is for the study, which tells its jobs
             )
-            self.free.append(Slot(process))
+            self.free.append(Slot(process, i))
 
     def submit(self, job: Job) -> Slot:
         self.start()

@@ -80,9 +80,9 @@ class Progress:
         store.save(self.study)
         self.watch(self.study)
 
-    def refresh(self, number: int, otherwise: str = "todo", why: str = "") -> Trial:
+    def refresh(self, number: int) -> Trial:
         trial = self.study.trials[number]
-        return planning.refresh(trial, self._arm(trial).recipe, otherwise, why)
+        return planning.refresh(trial, self._arm(trial).recipe)
 
     def _arm(self, trial: Trial) -> Arm:
         return next(arm for arm in self.study.arms if arm.label == trial.arm)
@@ -127,14 +127,14 @@ class Progress:
         """What a trial came to: as its run has recorded it, else by the exit code; another's run is waited for."""
         why = _why(code, self.job(number).log) if code else "it ended without figures"
         failed = "out-of-memory" if code == OUT_OF_MEMORY else "preempted" if code in LEFT else "crashed"
-        now = self.refresh(number, failed, why)
-        finished = now.state == "todo"  # a run that lacks this protocol's figures stays done for who asks for others
+        now = self.refresh(number)
         if now.state == "running":
             self.waiting.append(number)
-        elif now.state in ("todo", "preempted"):
+        elif now.state not in planning.ENDED:  # whatever was told before it was taken up again
             now = attrs.evolve(now, state=failed, reason=why)
-        if now.state == failed and failed in FAILED and not finished and (now.folder / "lock.json").is_file():
-            record.event(now.folder, event="end", outcome=failed, text=why)
+            begun = (now.folder / "lock.json").is_file()
+            if failed in FAILED and begun and record.summary(now.folder).state != "done":  # that lacks other figures
+                record.event(now.folder, event="end", outcome=failed, text=why)
         return now
 
 

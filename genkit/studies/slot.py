@@ -90,17 +90,19 @@ def _say(to: int, **what: Any) -> None:
 
 def _call(job: Mapping[str, Any]) -> None:
     """In the child: the job, its words in its log, and out."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    from genkit.cli import main
+    from genkit import cli
 
     code = CRASHED
     try:
+        for number in SIGNALS:
+            signal.signal(number, cli._leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source, target)
         sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)
-        main(job["argv"])
+        cli.main(job["argv"])
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)

@@ -27,6 +27,11 @@ def _limit(default: int) -> Any:
     return setting(default, text, check=attrs.validators.ge(2))
 
 
+def _require_room(most: int, least: int) -> None:
+    if most < least:
+        raise ValueError(f"max_samples must be at least {least}: {most}")
+
+
 def _positive(default: int, text: str) -> Any:
     return setting(default, text, check=attrs.validators.ge(1))
 
@@ -112,6 +117,9 @@ class PrecisionRecall:
     k: int = _positive(3, "which neighbour a ball reaches to")
     max_samples: int = _limit(10_000)
 
+    def __attrs_post_init__(self) -> None:
+        _require_room(self.max_samples, self.least)
+
     @property
     def least(self) -> int:
         return self.k + 1
@@ -147,9 +155,8 @@ class DensityCoverage:
     k: int = _positive(5, "which neighbour a ball reaches to")
     max_samples: int = _limit(10_000)
 
-    @property
-    def least(self) -> int:
-        return self.k + 1
+    def __attrs_post_init__(self) -> None:
+        _require_room(self.max_samples, self.k + 1)
 
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
@@ -184,8 +191,7 @@ class KernelDistance:
     max_samples: int = _limit(20_000)
 
     def __attrs_post_init__(self) -> None:
-        if self.max_samples < self.subset_size:
-            raise ValueError(f"max_samples must be at least subset_size: {self.max_samples} < {self.subset_size}")
+        _require_room(self.max_samples, self.least)
 
     @property
     def least(self) -> int:
@@ -234,6 +240,9 @@ class InceptionScore:
     feature: str = setting("logits", FEATURE)
     splits: int = _positive(10, "parts that the figure is the mean of")
     max_samples: int = _limit(50_000)
+
+    def __attrs_post_init__(self) -> None:
+        _require_room(self.max_samples, self.least)
 
     @property
     def least(self) -> int:

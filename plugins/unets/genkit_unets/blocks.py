@@ -94,7 +94,7 @@ def norm(channels: int, eps: float = 1e-6) -> nn.GroupNorm:
 def channels_last(x: Tensor) -> Tensor:
     """A copy of x with the channels of a pixel side by side in memory: what convolutions and attention are fast on.
 
-    Everything computed from it keeps that order. A copy always, since with one channel torch takes any order
+    On a CPU everything computed from it keeps that order. A copy always, since with one channel torch takes any order
     for this one and then computes in the other.
     """
     return x.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
