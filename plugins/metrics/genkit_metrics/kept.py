@@ -44,7 +44,7 @@ class Kept:
             DataError: They have another width than before.
         """
         places = sampling.places(self.n, len(x), distributed.rank(), distributed.world())
-        keys = (places.double() * GOLDEN).frac()
+        keys = _keys(places)
         self.n += len(x)
         near = keys < self._bound
         self._append(keys[near], places[near], x.detach()[near.to(x.device)].cpu())
@@ -54,7 +54,7 @@ class Kept:
         """The kept rows of a stream of n that is over."""
         kept = cls(limit, n)
         places = torch.arange(len(rows))
-        kept._append((places.double() * GOLDEN).frac(), places, rows)
+        kept._append(_keys(places), places, rows)
         return kept
 
     def merge(self, other: Kept) -> None:
@@ -94,3 +94,7 @@ class Kept:
     def __deepcopy__(self, memo: dict[int, Any]) -> Kept:
         """Tensors are replaced and never changed in place, so copies can share them."""
         return copy.copy(self)
+
+
+def _keys(places: Tensor) -> Tensor:
+    return (places.double() * GOLDEN).frac()
