@@ -15,12 +15,13 @@ from collections.abc import Callable
 
 import torch
 
-from genkit import levels, load_recipe, prepare
+from genkit import levels, load_recipe
 from genkit.keys import Key
-from genkit.training import train
+from genkit.runs import planning
+from genkit.training.step import train
 
 
-def bare(planned: prepare.Plan, state: object) -> Callable[[], None]:
+def bare(planned: planning.Plan, state: object) -> Callable[[], None]:
     """A step's unavoidable part, with levels, noise and data at hand."""
     program, settings = state.program, planned.recipe.train
     key = Key(0, 0)
@@ -53,7 +54,7 @@ def milliseconds(step: Callable[[], object], count: int) -> float:
 def main() -> None:
     recipe = load_recipe(sys.argv[1] if len(sys.argv) > 1 else "ict_digits", sys.argv[2:])
     torch.set_num_threads(1)
-    planned = prepare.plan(recipe, device="cpu")
+    planned = planning.plan(recipe, device="cpu")
     state = planned.state()
     steps = train(state, planned.data, recipe.train)
     floor = bare(planned, state)

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from genkit_metrics.inception import Extractor, Inception
-from genkit_metrics.inception_net import Network
 
 import genkit
-from genkit.data import Resident
-from genkit.judge import Images, Judge, blocks
+from genkit.data.sources import Resident
+from genkit.evaluation.scoring import Images, Scorer, blocks
 from genkit.kinds import Context, Spec
+from genkit_metrics.inception import Extractor, Inception
+from genkit_metrics.inception_net import Network
 
 SPEC = Spec(channels=3, height=32, width=32)
 METRICS = ("fd", "kid", "inception-score", "precision-recall")
@@ -43,7 +43,7 @@ def main() -> None:
     Inception.build = lambda self, context: extractor  # type: ignore[method-assign]
     metrics = {name: genkit.component("metric", name, features="inception") for name in METRICS}
     x = torch.randint(256, (arguments.images, *SPEC.shape), dtype=torch.uint8)
-    judged = Judge(metrics, Context(spec=SPEC), Resident(x=x[:2], spec=SPEC, identity="two images"))
+    judged = Scorer(metrics, Context(spec=SPEC), Resident(x=x[:2], spec=SPEC, identity="two images"))
     rounds = []
     for _ in range(arguments.rounds):
         bare = seconds(lambda: extractor(x))

@@ -19,8 +19,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import scipy.linalg
 import torch
-from genkit_metrics.frechet import distance_from_factors, factor
 from torch import Tensor
+
+from genkit_metrics.frechet import distance_from_factors, factor
 
 torch.set_num_threads(1)
 

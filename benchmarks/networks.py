@@ -18,11 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from genkit_unets.convert import from_edm
-from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 from torch import Tensor
 
 from genkit.kinds import Context, Spec
+from genkit_unets.convert import from_edm
+from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 
 SPEC = Spec(channels=3, height=32, width=32)
 SONG = {"channel_mult": [2, 2, 2], "num_blocks": 2}

@@ -18,7 +18,8 @@ import time
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from genkit.studies import ask, launched, planning, running
+from genkit_studies import planning, running
+from genkit_studies.ablation import ask, launched
 
 
 def timed(jobs: int, steps: int) -> tuple[float, float]:
@@ -30,7 +31,7 @@ def timed(jobs: int, steps: int) -> tuple[float, float]:
         begun = time.monotonic()
         with launched("cpu", jobs) as (launcher, device):
             planned = planning.plan(question, device)
-            planning.try_out(planned, launcher, device, planned.arms)
+            running.try_out(planned, launcher, device, planned.arms)
             done = running.run(planned, launcher, device, watch=lambda study: None)
         wall = time.monotonic() - begun
     assert {trial.state for trial in done.trials} == {"done"}, done.trials

@@ -15,7 +15,7 @@ import attrs
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from genkit import registry
+from genkit.kernel import registry
 from genkit.kinds import KINDS
 from genkit.kinds import fields as fields_of
 
@@ -98,7 +98,7 @@ class Components(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = [["kind", "name", "what", "from"]]
         for (kind, name), info in registry.components().items():
-            if info.distribution in registry._BUNDLED:
+            if info.distribution.startswith("genkit-lab-"):
                 rows.append([f"`{kind}`", f"`{name}`", info.summary, f"`{info.distribution}`"])
         return [table(rows, [16, 18, 42, 24])]
 
@@ -107,7 +107,7 @@ class Recipes(SphinxDirective):
     """```{genkit-recipes}```: the recipes of the core, with the first line of each."""
 
     def run(self) -> list[nodes.Node]:
-        from genkit.recipe import installed
+        from genkit.kernel.loading import installed
 
         rows = [["recipe", "what"]]
         for name, (distribution, file) in installed().items():

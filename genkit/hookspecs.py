@@ -97,10 +97,10 @@ def genkit_commands() -> Offer:  # type: ignore[empty-body]
     """Commands `genkit NAME …`: functions with typer's annotations, or typer apps; "data pack" joins group `data`."""
 @hookspec
 def genkit_weights() -> Offer:  # type: ignore[empty-body]
-    """Public files that components need: lazies to `genkit.files.PublicFile` constants, for `genkit weights`."""
+    """Public files that components need: lazies to `genkit.data.PublicFile` constants, for `genkit weights`."""
 @hookspec
 def genkit_converters() -> Offer:  # type: ignore[empty-body]
-    """Readers of others' weights, for `genkit weights convert`: functions of a path to `genkit.weights.Weights`."""
+    """Readers of others' weights, for `genkit weights convert`: functions of a path to `genkit.data.Weights`."""
 
 
 # A run's life, called on the first process alone. Each gets the key of the step that was just taken, from which
@@ -120,3 +120,6 @@ def genkit_checkpoint_saved(folder: Path, checkpoint: Path, key: Key) -> None:
 @hookspec
 def genkit_run_end(folder: Path, outcome: str, key: Key) -> None:
     """The run leaves, evaluated if it got so far: done, diverged, preempted or failed."""
+@hookspec
+def genkit_report(folder: Path) -> Path:  # type: ignore[empty-body]
+    """A run is done, or was evaluated anew: tell of it, for instance on a page; gives what was written, for people."""

@@ -22,11 +22,13 @@ import pytest
 import typer
 
 import genkit
-from genkit import cli, errors, hookspecs, plugins, studies
+from genkit import errors, hookspecs
+from genkit.cli import dispatch
+from genkit.kernel import discovery
+from genkit.kernel.loading import load_recipe
 from genkit.kinds import KINDS
-from genkit.recipe import load_recipe
-from genkit.studies import designs
 from genkit.testing import laws, present, provide
+from genkit_studies import ablation, designs
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -101,7 +103,7 @@ def test_every_toml_of_a_page_is_a_recipe_that_resolves(page, at_hand):
     shown = at_hand(page)
     for name in shown:
         if name.startswith("studies/"):
-            designs.arms(studies.ask(name))
+            designs.arms(ablation.ask(name))
         elif name.endswith(".toml") and not name.endswith("pyproject.toml"):
             load_recipe(name)
     for i, block in enumerate(b for b in blocks(page, "toml") if not b.file):
@@ -128,13 +130,13 @@ def parse(words):
     for option in ("--plugins", "--without"):
         while option in words:
             at = words.index(option)
-            assert set(words[at + 1].split(",")) <= {p.name for p in plugins.installed().all}, words
+            assert set(words[at + 1].split(",")) <= {p.name for p in discovery.installed().all}, words
             del words[at : at + 2]
-    there = {**cli.COMMANDS, **cli._plugin_commands()}
-    if words[0] in cli.OPTIONS:
+    there = {**dispatch.COMMANDS, **dispatch._plugin_commands()}
+    if words[0] in dispatch.OPTIONS:
         return (), None
     assert words[0] in there, f"no command {words[0]!r}"
-    command = typer.main.get_command(cli.app({words[0]: there[words[0]]}))
+    command = typer.main.get_command(dispatch.app({words[0]: there[words[0]]}))
     path, rest = (), words
     while hasattr(command, "commands"):
         assert rest and rest[0] in command.commands, f"no command {' '.join(words)!r}"
@@ -169,14 +171,14 @@ def known(page):
 def test_every_command_in_running_text_is_known(page, at_hand):
     at_hand(page)
     prose = FENCE.sub("", page.read_text())
-    there = {**cli.COMMANDS, **cli._plugin_commands()}
+    there = {**dispatch.COMMANDS, **dispatch._plugin_commands()}
     for line in re.findall(r"`genkit ([^`]+)`", prose):
-        words = [word for word in line.split() if word not in cli.OPTIONS and not re.match(r"--|[A-Z<…]", word)]
+        words = [word for word in line.split() if word not in dispatch.OPTIONS and not re.match(r"--|[A-Z<…]", word)]
         words = words[1:] if line.startswith("--without") else words
         if not words:
             continue
         assert words[0] in there, line
-        command = typer.main.get_command(cli.app({words[0]: there[words[0]]})).commands[words[0]]
+        command = typer.main.get_command(dispatch.app({words[0]: there[words[0]]})).commands[words[0]]
         assert len(words) == 1 or not hasattr(command, "commands") or words[1] in command.commands, line
 
 
@@ -184,7 +186,7 @@ def check(given):
     recipe, overrides, swaps = given["recipe"], given["overrides"] or [], given.get("swap") or []
     if "design" in given and (swaps or given["start"] or recipe):
         told = {"origin": given["start"], "to": given["to"], "design": given["design"]}
-        designs.arms(studies.ask(recipe or (None if given["start"] else "ict_digits"), swaps, overrides, **told))
+        designs.arms(ablation.ask(recipe or (None if given["start"] else "ict_digits"), swaps, overrides, **told))
     elif recipe:
         load_recipe(recipe, overrides, swaps)
 
@@ -232,7 +234,7 @@ def test_each_hook_has_one_heading():
 def test_a_command_of_the_zoo_says_hello(at_hand, capsys):
     at_hand(DOCS / "hooks.md")
     with pytest.raises(SystemExit) as done:
-        cli.main(["greet", "Ada"])
+        dispatch.main(["greet", "Ada"])
     assert done.value.code == 0 and capsys.readouterr().out == "Good day, Ada\n"
 
 
@@ -264,8 +266,8 @@ def test_a_loss_of_ones_own_takes_25_lines():
 def test_every_command_has_its_help_on_the_page():
     listed = re.findall(r"^```\{genkit-help\} (.+)$", (DOCS / "cli.md").read_text(), re.MULTILINE)
     there = set()
-    for name, target in cli.COMMANDS.items():
-        command = typer.main.get_command(cli.app({name: target})).commands[name]
+    for name, target in dispatch.COMMANDS.items():
+        command = typer.main.get_command(dispatch.app({name: target})).commands[name]
         there |= {f"{name} {sub}" for sub in command.commands} if hasattr(command, "commands") else {name}
     assert sorted(listed) == sorted(there)
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import genkit
-from genkit import store
+from genkit.data import hdf5
+from genkit.kernel.loading import load_recipe
 from genkit.kinds import Context, Spec
-from genkit.recipe import load_recipe
 
 CIFAR, IMAGENET = Spec(channels=3, height=32, width=32), Spec(channels=3, height=64, width=64, classes=1000)
 # spec, weights in millions, steps, batch, rate, decay, dropout, N at the end, level of two steps
@@ -76,7 +76,7 @@ def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
     draw = np.random.RandomState(0)
     images = draw.randint(0, 256, (24, *spec.shape)).astype(np.uint8)
     labels = np.arange(24) * max(spec.classes, 1) // 24
-    store.write(tmp_path / "data.h5", {"train/images": images, "train/labels": labels}, {})
+    hdf5.write(tmp_path / "data.h5", {"train/images": images, "train/labels": labels}, {})
     overrides = [*SMALL, "dataset.use=hdf5", f"dataset.path={tmp_path / 'data.h5'}"]
     overrides += ["dataset.labels=true"] if spec.classes else []
     overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective.loss).lower() else []

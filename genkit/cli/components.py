@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Json
+from genkit.cli.options import Json
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -23,8 +23,8 @@ def list_(
     json: Json = False,
 ) -> None:
     """Components by kind; none is imported."""
-    from genkit import registry
     from genkit.errors import RecipeError
+    from genkit.kernel import registry
     from genkit.kinds import names
 
     if kind and kind not in registry.kinds():
@@ -44,8 +44,8 @@ def show_(
     """A component's text, and a table to paste into a recipe."""
     import inspect
 
-    from genkit import registry
     from genkit.errors import RecipeError
+    from genkit.kernel import registry
 
     name = f"{name}/{of}" if of else name
     kind, _, bare = name.rpartition("/")
@@ -67,7 +67,7 @@ def show_(
 
 
 def _paste(info: object) -> str:
-    from genkit import registry
+    from genkit.kernel import registry
 
     lines = [f"[{info.kind}]", f'use = "{info.name}"']  # type: ignore[attr-defined]
     for name, (kind, default, text) in registry.describe(info).items():  # type: ignore[arg-type]

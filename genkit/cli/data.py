@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Json
+from genkit.cli.options import Json
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -28,16 +28,16 @@ def info(
     import attrs
 
     if Path(dataset).is_file():
-        from genkit import store
+        from genkit.data import hdf5
 
-        found = store.described(Path(dataset))
+        found = hdf5.described(Path(dataset))
         show.as_json(found) if json else show.table([["", dataset], *([k, _short(v)] for k, v in found.items())])
         return
-    from genkit import registry, tables
+    from genkit.kernel import registry, resolving, tables, toml
     from genkit.kinds import Setup
 
-    given = tables.override(tables.Layers({}, tables.Places(), set()), [f"dataset.{s}" for s in settings or []])
-    data = registry.build(registry.component("dataset", dataset, **given.tree.get("dataset", {})), Setup())
+    given = tables.override(tables.Layers({}, toml.Places(), set()), [f"dataset.{s}" for s in settings or []])
+    data = registry.build(resolving.component("dataset", dataset, **given.tree.get("dataset", {})), Setup())
     sample = data.batch(_indices(min(len(data), 10_000)), _key())
     x = sample.x.float() / 127.5 - 1 if data.spec.dtype == "uint8" else sample.x
     found = {
@@ -54,9 +54,9 @@ def info(
 @app.command()
 def verify(file: Annotated[Path, typer.Argument(help="An HDF5 file.")]) -> None:
     """Read a file to its last byte, checksums included."""
-    from genkit import store
+    from genkit.data import hdf5
 
-    for name, identity in store.verify(file).items():
+    for name, identity in hdf5.verify(file).items():
         print(f"{name}: {identity}")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Device, Json
+from genkit.cli.options import Device, Json
 
 AGAINST = "Data set, recipe or statistics; statistics for a RUN, whose recipe names its data."
 
@@ -29,20 +29,23 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
-    from genkit import distributed, foreign, measure, models, reference, registry, report
+    from genkit.evaluation import external, references
+    from genkit.kernel import resolving
+    from genkit.runs import evaluating
+    from genkit.training import processes
 
     with show.progress() as watch:
         if _are_samples(Path(what)):
             _require(against, steps=steps, seeds=seeds, seed=seed, weights=weights)
-            features = features or reference.features_of(Path(str(against))) or "inception"
-            slots = {name: registry.component("metric", name, features=features) for name in metrics.split(",")}
-            found = foreign.evaluate(
+            features = features or references.features_of(Path(str(against))) or "inception"
+            slots = {name: resolving.component("metric", name, features=features) for name in metrics.split(",")}
+            found = external.evaluate(
                 what,
                 str(against),
                 slots,
-                protocol=registry.component("protocol", protocol or "edm-fid"),
+                protocol=resolving.component("protocol", protocol or "edm-fid"),
                 count=samples,
-                device=distributed.start(models.pick_device(device)),
+                device=processes.start(processes.pick_device(device)),
                 watch=lambda done, total: watch({"event": "sampling", "done": done, "total": total}),
                 say=lambda text: watch({"event": "notice", "text": text}),
             )
@@ -51,15 +54,17 @@ def evaluate(
             settings |= {"protocol": protocol, "steps": _numbers(steps)}
             settings["reference"] = str(Path(against).absolute()) if against else None
             given = {k: v for k, v in settings.items() if v is not None}
-            found = measure.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
-    if distributed.rank() == 0:
-        show.as_json(found) if json else present(found, report)
+            found = evaluating.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
+    if processes.rank() == 0:
+        show.as_json(found) if json else present(found)
 
 
-def present(found: dict[str, Any], report: Any) -> None:
+def present(found: dict[str, Any]) -> None:
     """The table, and below it how it was made."""
-    show.table(report.figures_table(found))
-    print(report.protocol_line(found))
+    from genkit.evaluation import results
+
+    show.table(results.figures_table(found))
+    print(results.protocol_line(found))
 
 
 def _are_samples(path: Path) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Json
+from genkit.cli.options import Json
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -18,11 +20,26 @@ def _plugins() -> None:
 @app.command("list")
 def list_(json: Json = False) -> None:
     """Plugins with their states."""
-    from genkit import plugins
+    from genkit.kernel import discovery
 
-    found = plugins.installed().all
+    found = discovery.installed().all
     if json:
         show.as_json([plugin._asdict() for plugin in found])
     else:
         rows = [[p.name, p.distribution, p.version, p.state, p.why] for p in found]
         show.table([["plugin", "from", "version", "state", "why"], *rows])
+
+
+@app.command()
+def index(
+    write: Annotated[
+        bool, typer.Option("--write", help="Write what is installed into the index of this genkit.")
+    ] = False,
+) -> None:
+    """What distributions are known to offer, so that a missing one can be named."""
+    from genkit.kernel import index as known
+
+    if write:
+        print(known.write())
+    else:
+        show.as_json(known.known())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Json
+from genkit.cli.options import Json
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of an installed recipe.")]
@@ -24,7 +24,7 @@ def _recipe() -> None:
 @app.command()
 def check(recipe: Recipe, overrides: Overrides = None, swap: Swap = None) -> None:
     """Check a recipe: every problem at once, each with its place."""
-    from genkit.recipe import load_recipe
+    from genkit.kernel.loading import load_recipe
 
     checked = load_recipe(recipe, overrides or [], swap or [])
     for notice in checked.notices:
@@ -41,7 +41,7 @@ def show_(
     json: Json = False,
 ) -> None:
     """The resolved recipe, every default written out."""
-    from genkit.recipe import load_recipe
+    from genkit.kernel.loading import load_recipe
 
     checked = load_recipe(recipe, overrides or [], swap or [])
     if json:
@@ -55,7 +55,7 @@ def show_(
 @app.command("list")
 def list_(json: Json = False) -> None:
     """Installed recipes."""
-    from genkit.recipe import installed
+    from genkit.kernel.loading import installed
 
     found = {name: where for name, where in installed().items() if "/" not in name}
     if json:
@@ -71,11 +71,11 @@ def list_(json: Json = False) -> None:
 @app.command()
 def copy(recipe: Recipe, to: Annotated[Path, typer.Argument(help="The new file.")]) -> None:
     """Write a recipe as one flattened file of one's own."""
-    from genkit import record
     from genkit.errors import RecipeError
-    from genkit.recipe import load_recipe
+    from genkit.kernel.loading import load_recipe
+    from genkit.runs import store
 
     if to.exists():
         raise RecipeError(to, "is there already", "choose another name")
-    record.write(to, load_recipe(recipe).toml())
+    store.write(to, load_recipe(recipe).toml())
     print(to)

@@ -12,9 +12,7 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps (untested).")]
+from genkit.cli.options import Device, Json
 
 
 def run(
@@ -35,8 +33,9 @@ def run(
     if gpus > 1 and "WORLD_SIZE" not in os.environ:
         spread(gpus, sys.argv[1:])
         return
-    from genkit import distributed, experiment, prepare
-    from genkit.recipe import load_recipe
+    from genkit.kernel.loading import load_recipe
+    from genkit.runs import planning, running
+    from genkit.training import processes
 
     checked = load_recipe(recipe, overrides or [], swap or [])
     for notice in checked.notices:
@@ -44,17 +43,17 @@ def run(
     if device == "mps":
         show.say("note: mps is untested")
     if dry_run:
-        described = describe(prepare.plan(checked, out, device))
+        described = describe(planning.plan(checked, out, device))
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return
     if smoke:
-        from genkit.studies import smoke as trying
+        from genkit.runs.tryout import try_out
 
-        trying.smoke(checked, device, smoke)
+        try_out(checked, device, smoke)
         return
     with show.progress() as watch:
-        result = experiment.run(checked, out, device=device, fresh=fresh, again=again, trial=trial, watch=watch)
-    if distributed.rank() == 0:
+        result = running.run(checked, out, device=device, fresh=fresh, again=again, trial=trial, watch=watch)
+    if processes.rank() == 0:
         present(result, json)
 
 
@@ -88,8 +87,8 @@ def spread(processes: int, argv: list[str]) -> None:
 
 def describe(planned: object) -> dict[str, object]:
     """What a run would be, and how far it is."""
-    from genkit import checkpoint
-    from genkit.prepare import Plan
+    from genkit.runs.planning import Plan
+    from genkit.training import checkpoint
 
     assert isinstance(planned, Plan)
     newest, _ = checkpoint.latest(planned.folder / "checkpoints")
@@ -112,12 +111,12 @@ def describe(planned: object) -> dict[str, object]:
 
 def present(result: object, json: bool) -> None:
     """The figures and the paths of a run that is done."""
-    from genkit import report
-    from genkit.experiment import RunResult
+    from genkit.evaluation import results
+    from genkit.runs.running import RunResult
 
     assert isinstance(result, RunResult)
     pictures = sorted(str(p) for p in (result.folder / "samples").glob("final-*.png"))
-    page = result.folder / "report.html"
+    reports = list(map(str, result.reports))
     if json:
         show.as_json(
             {
@@ -126,16 +125,17 @@ def present(result: object, json: bool) -> None:
                 "figures": result.figures,
                 "evaluation": result.evaluation,
                 "samples": pictures,
-                "report": str(page),
+                "report": next(iter(reports), None),
             }
         )
         return
     for notice in result.notices:
         show.say(f"note: {notice}")
     if result.evaluation.get("steps"):
-        show.table(report.figures_table(result.evaluation))
-        print(report.protocol_line(result.evaluation))
+        show.table(results.figures_table(result.evaluation))
+        print(results.protocol_line(result.evaluation))
         print()
     for path in pictures:
         print(f"samples  {path}")
-    print(f"report   {page}")
+    for path in reports:
+        print(f"report   {path}")

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Json
+from genkit.cli.options import Json, Run
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-Run = Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")]
 
 
 @app.callback()
@@ -28,10 +27,10 @@ def list_(
     """Runs, newest first, and in what those of one name differ."""
     import attrs
 
-    from genkit import record, runs
+    from genkit.runs import housekeeping, store
 
-    found = [s for s in record.runs(lambda text: show.say(f"note: {text}")) if every or ".old" not in s.folder.suffix]
-    told = runs.in_what(found)
+    found = [s for s in store.runs(lambda text: show.say(f"note: {text}")) if every or ".old" not in s.folder.suffix]
+    told = housekeeping.in_what(found)
     if json:
         show.as_json([{**attrs.asdict(s), "differs": told.get(s.folder, "")} for s in found])
         return
@@ -40,26 +39,27 @@ def list_(
         rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", told.get(s.folder, ""), _figures(s.figures)])
     show.table(rows)
     if not found:
-        show.say(f"no runs in {record.root()}: `genkit run ict_digits` makes one")
+        show.say(f"no runs in {store.root()}: `genkit run ict_digits` makes one")
 
 
 def _figures(by_steps: dict[str, dict[str, float]]) -> str:
-    from genkit import record
+    from genkit.evaluation import results
 
-    every = record.figures_of({"steps": {n: {"figures": f} for n, f in by_steps.items()}})
-    return "  ".join(f"{name} {value:.3g}" for name, value in every.items() if not record.is_floor(name))
+    every = results.figures_of({"steps": {n: {"figures": f} for n, f in by_steps.items()}})
+    return "  ".join(f"{name} {value:.3g}" for name, value in every.items() if not results.is_floor(name))
 
 
 @app.command("show")
 def show_(run: Run, json: Json = False) -> None:
     """State, figures and size of a run, and in what its recipe differs from the installed one of its name."""
-    from genkit import checkpoint, record, runs
-    from genkit.recipe import installed, load_recipe
+    from genkit.kernel.loading import installed, load_recipe
+    from genkit.runs import housekeeping, store
+    from genkit.training import checkpoint
 
-    folder = record.find(run)
-    s, lock = record.summary(folder), record.read(folder / "lock.json")
-    own = runs.flat(record.recipe_file(folder))
-    base = runs.flat(load_recipe(s.name).tree()) if s.name in installed() else {}
+    folder = store.find(run)
+    s, lock = store.summary(folder), store.read(folder / "lock.json")
+    own = housekeeping.flat(store.recipe_file(folder))
+    base = housekeeping.flat(load_recipe(s.name).tree()) if s.name in installed() else {}
     found: dict[str, Any] = {
         "folder": str(folder),
         "id": s.id,
@@ -68,10 +68,10 @@ def show_(run: Run, json: Json = False) -> None:
         "figures": _figures(s.figures),
         "checkpoints": [p.name for p in checkpoint.present(folder / "checkpoints")],
         "best": checkpoint.best(folder / "checkpoints").get("k"),
-        "bytes": runs.size(folder),
-        "studies": runs.studies_of(folder),
+        "bytes": housekeeping.size(folder),
+        "studies": housekeeping.studies_of(folder),
         "made with": {name: lock.get(name) for name in ("genkit", "torch", "device", "threads", "world_size", "git")},
-        "differs": {key: [base.get(key), own.get(key)] for key in runs.differing([base, own])} if base else {},
+        "differs": {key: [base.get(key), own.get(key)] for key in housekeeping.differing([base, own])} if base else {},
     }
     if json:
         show.as_json(found)
@@ -90,13 +90,14 @@ def _text(value: Any) -> str:
 @app.command()
 def diff(a: Run, b: Run, json: Json = False) -> None:
     """In what two runs' recipes and figures differ."""
-    from genkit import record, runs
+    from genkit.evaluation import results
+    from genkit.runs import housekeeping, store
 
-    folders = [record.find(run) for run in (a, b)]
-    recipes = [runs.flat(record.recipe_file(folder)) for folder in folders]
-    figures = [record.figures_of({"steps": _steps(record.summary(folder).figures)}) for folder in folders]
+    folders = [store.find(run) for run in (a, b)]
+    recipes = [housekeeping.flat(store.recipe_file(folder)) for folder in folders]
+    figures = [results.figures_of({"steps": _steps(store.summary(folder).figures)}) for folder in folders]
     found = {
-        kind: {key: [side.get(key) for side in sides] for key in runs.differing(sides)}
+        kind: {key: [side.get(key) for side in sides] for key in housekeeping.differing(sides)}
         for kind, sides in (("recipe", recipes), ("figures", figures))
     }
     if json:
@@ -121,18 +122,18 @@ def remove(
     force: Annotated[bool, typer.Option("--force", help="Also trials of studies.")] = False,
 ) -> None:
     """Remove runs, with all that they hold; not those that are running."""
-    from genkit import record, runs
     from genkit.errors import RecipeError
+    from genkit.runs import housekeeping, store
 
-    folders = [record.find(name) for name in run]
+    folders = [store.find(name) for name in run]
     for folder in folders:
-        runs.removable(folder, force)
+        housekeeping.removable(folder, force)
     if not yes:
         if not sys.stdin.isatty():
             raise RecipeError("runs remove", "nobody is there to be asked", "give --yes")
         named = ", ".join(folder.name for folder in folders)
-        typer.confirm(f"remove {named} ({_mega(sum(map(runs.size, folders)))})?", abort=True)
-    runs.remove(folders, lambda path, bytes_: print(f"removed {path} ({_mega(bytes_)})"))
+        typer.confirm(f"remove {named} ({_mega(sum(map(housekeeping.size, folders)))})?", abort=True)
+    housekeeping.remove(folders, lambda path, bytes_: print(f"removed {path} ({_mega(bytes_)})"))
 
 
 @app.command()
@@ -141,15 +142,15 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
 ) -> None:
     """Remove half-written files, and checkpoints of finished runs but the last and the best."""
-    from genkit import runs
+    from genkit.runs import housekeeping
 
-    found = list(runs.superseded(old))
+    found = list(housekeeping.superseded(old))
     if dry_run:
         for path in found:
-            print(f"would remove {path} ({_mega(runs.size(path))})")
-        print(f"{_mega(sum(map(runs.size, found)))} in {len(found)} places")
+            print(f"would remove {path} ({_mega(housekeeping.size(path))})")
+        print(f"{_mega(sum(map(housekeeping.size, found)))} in {len(found)} places")
         return
-    print(f"{_mega(runs.remove(found, _told))} freed in {len(found)} places")
+    print(f"{_mega(housekeeping.remove(found, _told))} freed in {len(found)} places")
 
 
 def _told(path: Path, bytes_: int) -> None:

@@ -89,9 +89,9 @@ class _Plain:
         elif kind == "notice":
             say(f"note: {event['text']}")
         elif kind == "evaluated":
-            from genkit import record
+            from genkit.evaluation import results
 
-            figures = {name: value for name, value in event["figures"].items() if not record.is_floor(name)}
+            figures = {name: value for name, value in event["figures"].items() if not results.is_floor(name)}
             say(f"evaluated at step {event['k']}: {_figures(figures)}")
         elif kind in ("step", "sampling") and time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Device, Json
+from genkit.cli.options import Device, Json
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -26,27 +26,30 @@ def make(
     device: Device = None,
 ) -> None:
     """Mean and covariance of the features of all training images."""
-    from genkit import distributed, foreign, judge, models, reference, registry
-    from genkit.files import cache_folder
+    from genkit.data import named
+    from genkit.data.files import cache_folder
+    from genkit.evaluation import references, scoring
+    from genkit.kernel import registry, resolving
     from genkit.kinds import Context
+    from genkit.training import processes
 
-    device = distributed.start(models.pick_device(device))
-    named, setup = foreign.dataset(what, device)
+    device = processes.start(processes.pick_device(device))
+    named, setup = named.component_of(what, device)
     data = registry.build(named, setup)
     context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity, dataset=named)
-    component = registry.component("features", features)
-    seen = registry.build(component, context)(next(judge.blocks(data, 2)).x)
-    metrics = {n: registry.component("metric", "fd", features=component, feature=n, floor=False) for n in seen}
+    component = resolving.component("features", features)
+    seen = registry.build(component, context)(next(scoring.blocks(data, 2)).x)
+    metrics = {n: resolving.component("metric", "fd", features=component, feature=n, floor=False) for n in seen}
     with show.progress() as watch:
-        judged = judge.Judge(
+        scorer = scoring.Scorer(
             metrics,
             context,
             data,
             watch=lambda done, total: watch({"event": "sampling", "done": done, "total": total}),
             held_out=False,
         )
-    if distributed.rank() == 0:
-        reference.write(out, judged.statistics())
+    if processes.rank() == 0:
+        references.write(out, scorer.statistics())
         print(out)
 
 
@@ -61,16 +64,16 @@ def convert(
     import attrs
     import torch
 
-    from genkit import reference
+    from genkit.evaluation import references
 
-    found = reference.read(source)
+    found = references.read(source)
     if samples and not found.samples:
         features = [name.removesuffix("/mean") for name in found.arrays if name.endswith("/mean")]
         counts = {f"{feature}/n": torch.tensor([samples]) for feature in features}
         found = attrs.evolve(found, arrays={**found.arrays, **counts})
     if resolution and not found.shape:
         found = attrs.evolve(found, shape=(3, resolution, resolution))
-    reference.write(dest, found)
+    references.write(dest, found)
     print(dest)
 
 
@@ -80,9 +83,9 @@ def info(
     json: Json = False,
 ) -> None:
     """What statistics are of."""
-    from genkit import reference
+    from genkit.evaluation import references
 
-    found = reference.read(file)
+    found = references.read(file)
     told = {
         "features": f"{found.features} {found.hash}".strip(),
         "images": found.samples or "not told",

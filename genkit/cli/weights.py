@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show
-from genkit.cli.run import Json
+from genkit.cli.options import Json
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def list_(as_json: Json = False) -> None:
     """Files that plugins need, and where they are."""
     import attrs
 
-    from genkit import files
+    from genkit.data import files
 
     found = {
         name: {**attrs.asdict(file), "path": str(files.present(file) or "")} for name, file in files.offered().items()
@@ -43,7 +43,7 @@ def convert(
     form: Annotated[str, typer.Option("--as", help="What it is: edm, ect, openai-cm, or what a plugin adds.")],
 ) -> None:
     """Read published weights, executing nothing in them, and write them as safetensors."""
-    from genkit import weights
+    from genkit.data import weights
 
     told = weights.convert(source, target, form)
     print(f"# {target}: start from it with these settings and [init] from = {json.dumps(str(target))}")
@@ -53,7 +53,7 @@ def convert(
 @app.command()
 def info(file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_json: Json = False) -> None:
     """What a file of weights holds, and which network it is for."""
-    from genkit import weights
+    from genkit.data import weights
 
     found = weights.info(file)
     if as_json:
@@ -66,7 +66,7 @@ def info(file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_
 @app.command()
 def fetch(names: Annotated[list[str], typer.Argument(help="Files, as `genkit weights list` names them.")]) -> None:
     """Download files into the cache, if they are nowhere yet, and verify them."""
-    from genkit import files
+    from genkit.data import files
 
     for file in [files.pick(name) for name in names]:
         print(files.locate(file))
@@ -77,7 +77,7 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(help="All that are here, if none is named.")] = None,
 ) -> None:
     """Read files again and compare their SHA-256 with the published ones."""
-    from genkit import files
+    from genkit.data import files
     from genkit.errors import DataError
 
     chosen = {name: files.pick(name) for name in names} if names else files.offered()

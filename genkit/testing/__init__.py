@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genkit import registry
+from genkit.kernel import registry
 
 
 def provide(folder: Path, name: str, module: str, version: str = "0.1") -> Path:

@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 import torch
 
-from genkit import registry, resolve
 from genkit.denoiser import Denoiser, Program
+from genkit.kernel import registry, resolving
 from genkit.kinds import At, Context, Sampled, Setup, Spec, fields
 from genkit.levels import Levels
 from genkit.levels import grid as grid_of
@@ -46,8 +46,8 @@ def described(component: Any) -> None:
     for name, field in fields(cls):
         slot = "slot" in field.metadata
         require(slot or bool(field.metadata.get("help")), f"{info.qualified}.{name} has no help")
-    table = resolve.plain(component)
-    again = registry.component(info.kind, table.pop("use"), **table)
+    table = resolving.plain(component)
+    again = resolving.component(info.kind, table.pop("use"), **table)
     require(again == component, f"{info.qualified} is not the same after a round trip through its table")
 
 

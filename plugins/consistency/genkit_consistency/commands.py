@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from genkit.cli.run import Device, Json
+from genkit.cli.options import Device, Json, Run
 
-Run = Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")]
 Weights = Annotated[str, typer.Option(help="ema or raw.")]
 
 
@@ -80,18 +79,18 @@ def edit(
     """
     import torch
 
-    from genkit import models
-    from genkit.cli.sample import writable, write
+    from genkit.evaluation import pictures
+    from genkit.runs import models
     from genkit_consistency import workshop
 
     folder, recipe = models.reopen(run)
     denoiser = workshop.fit(models.load(folder, weights, device), run)
-    out = writable(out or folder / "samples" / f"{task}-seed{seed}.png")
+    out = pictures.writable(out or folder / "samples" / f"{task}-seed{seed}.png")
     given = workshop.Given(
         images=tuple(image or ()), mask=mask, patch=patch, level=level, steps=steps, count=count, seed=seed, label=label
     )
     shown, answers = workshop.perform(task, denoiser, recipe.levels, given)
-    write(
+    pictures.save(
         out,
         torch.cat([shown, answers]) if out.suffix == ".png" else answers,
         {"run": folder.name, "task": task, "images": " ".join(map(str, given.images)), "seed": seed},

@@ -8,11 +8,13 @@ from typing import Any
 
 import attrs
 
-from genkit import build, evaluation, models, prepare
+from genkit import build
 from genkit.denoiser import Denoiser
 from genkit.errors import RecipeError
+from genkit.evaluation import measuring
+from genkit.kernel.recipe import Recipe
 from genkit.kinds import names
-from genkit.recipe import Recipe
+from genkit.runs import models, planning
 from genkit_consistency.sampler import Multistep
 from genkit_consistency.search import Levels, search
 
@@ -27,7 +29,7 @@ class Trials:
         table, figure: Of the metric, such as "fd" and "fd"; an empty figure is the metric's first.
     """
 
-    planned: prepare.Plan
+    planned: planning.Plan
     denoiser: Denoiser
     recipe: Recipe
     table: str
@@ -38,7 +40,7 @@ class Trials:
     def of(cls, run: str, metric: str | None, samples: int, weights: str, device: str | None, tell: Tell) -> Trials:
         """Raises RecipeError for a run that is no consistency model, or has no such metric."""
         folder, recipe = models.reopen(run)
-        evaluation.require_metrics(recipe.metrics)
+        measuring.require_metrics(recipe.metrics)
         if not isinstance(recipe.objective.sampler, Multistep):
             raise RecipeError(run, "is not sampled by steps whose levels could be searched", "its sampler is another")
         table, _, figure = (metric or next(iter(recipe.metrics))).partition(".")
@@ -49,7 +51,7 @@ class Trials:
             metrics={table: recipe.metrics[table]},
             evaluate=attrs.evolve(recipe.evaluate, samples=samples, seeds=1, weights=weights),
         )
-        planned = prepare.plan(recipe, folder, device)
+        planned = planning.plan(recipe, folder, device)
         denoiser = models.load(folder, weights, device)
         return cls(planned=planned, denoiser=denoiser, recipe=recipe, table=table, figure=figure, tell=tell)
 
@@ -59,7 +61,7 @@ class Trials:
         self.denoiser.sampler = build(sampler, self.planned.context)
         steps = len(levels) + 1
         recipe = attrs.evolve(self.recipe, evaluate=attrs.evolve(self.recipe.evaluate, steps=(steps,), seed=seed))
-        found = evaluation.of_recipe(self.denoiser, self.planned.data, recipe, self.planned.context)
+        found = measuring.of_recipe(self.denoiser, self.planned.data, recipe, self.planned.context)
         figures = found["steps"][str(steps)]["figures"]
         name = f"{self.table}.{self.figure}" if self.figure else next(iter(figures))
         if name not in figures:

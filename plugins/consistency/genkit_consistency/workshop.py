@@ -11,9 +11,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from genkit import sampling
 from genkit.denoiser import Denoiser
 from genkit.errors import DataError, RecipeError
+from genkit.evaluation import sampling
 from genkit.kinds import Spec
 from genkit.levels import Levels
 from genkit_consistency import editing

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from genkit_consistency import editing
 
 from genkit.errors import DataError
 from genkit.levels import Levels, expand
+from genkit_consistency import editing
 
 MASK = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
 MASK[..., 2:6, 2:6] = True

@@ -1,9 +1,9 @@
 """The search of sampling levels: exact on what falls and then rises, each point asked once."""
 
 import pytest
-from genkit_consistency.search import search, ternary
 
 from genkit.errors import RecipeError
+from genkit_consistency.search import search, ternary
 
 
 @pytest.mark.parametrize("width", range(1, 41))

@@ -11,7 +11,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit import build, component, weights
+from genkit import build, component
+from genkit.data import weights
 from genkit.denoiser import Denoiser
 from genkit.errors import RecipeError
 from genkit.kinds import Context, Source, Spec, setting, source

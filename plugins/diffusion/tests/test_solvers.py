@@ -10,12 +10,12 @@ import math
 import attrs
 import pytest
 import torch
-from genkit_diffusion.paths import guided
-from genkit_diffusion.solvers import euler_step, heun_step
 
 import genkit
 from genkit import levels
 from genkit.errors import RecipeError
+from genkit_diffusion.paths import guided
+from genkit_diffusion.solvers import euler_step, heun_step
 
 SPEC = genkit.Spec(channels=1, height=2, width=1)
 CONTEXT = genkit.Context(spec=SPEC, total_steps=100)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from genkit import store
-from genkit.data import Resident
+from genkit.data import Resident, hdf5
 from genkit.kinds import Data, Setup, Spec
 
 Array = np.ndarray[Any, Any]
@@ -37,8 +36,8 @@ def identity(images: Iterable[Array], labels: Array | None) -> str:
         images: uint8 (n, C, H, W), `BLOCK` images each and the rest last.
         labels: int64 (N,), or None where they are not used.
     """
-    hashes = "".join(store.content(block) for block in images)
-    return store.content(np.frombuffer(hashes.encode(), np.uint8), labels)
+    hashes = "".join(hdf5.content(block) for block in images)
+    return hdf5.content(np.frombuffer(hashes.encode(), np.uint8), labels)
 
 
 def resident(images: Array, labels: Array | None, spec: Spec, setup: Setup, held_out: Data | None = None) -> Resident:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from genkit import pickles
+from genkit.data import pickles
 from genkit.errors import DataError
 from genkit_images.arrays import Array
 

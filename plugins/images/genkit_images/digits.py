@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from genkit import store
+from genkit.data import hdf5
 from genkit.kinds import Data, Setup, Spec, setting
 from genkit_images.arrays import resident
 
@@ -31,7 +31,7 @@ class Digits:
         return self._part("train", spec, setup, held_out)
 
     def _part(self, group: str, spec: Spec, setup: Setup, held_out: Data | None) -> Data:
-        with store.opened(FILE) as file:
-            images = store.read(store.array(file, f"{group}/images"))
-            labels = store.read(store.array(file, f"{group}/labels")) if self.labels else None
+        with hdf5.opened(FILE) as file:
+            images = hdf5.read(hdf5.array(file, f"{group}/images"))
+            labels = hdf5.read(hdf5.array(file, f"{group}/labels")) if self.labels else None
         return resident(images, labels, spec, setup, held_out)

@@ -9,8 +9,7 @@ import h5py
 import torch
 from torch import Tensor
 
-from genkit import store
-from genkit.data import Streamed
+from genkit.data import Streamed, hdf5
 from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Batch, Data, Setup, Spec, setting
@@ -48,7 +47,7 @@ class Hdf5:
 
     def build(self, setup: Setup) -> Data:
         path = located(self.path, setup)
-        with store.opened(path) as file:
+        with hdf5.opened(path) as file:
             if layouts.has(file, "jpeg"):
                 return self._jpeg(file, setup)
             train, held_out = layouts.parts(file)
@@ -108,7 +107,7 @@ class Rows(Streamed):
 
     def batch(self, indices: Tensor, key: Key) -> Batch:
         rows, back = indices.unique(return_inverse=True)  # h5py wants indices that ascend
-        with store.opened(self.path) as file:
+        with hdf5.opened(self.path) as file:
             images = self.part.read(file, rows.numpy())
         x = torch.from_numpy(images)[back].to(self.device, non_blocking=True)
         cond = {} if self.labels is None else {"label": self.labels[indices].to(self.device)}

@@ -10,7 +10,7 @@ import attrs
 import h5py
 import numpy as np
 
-from genkit import store
+from genkit.data import hdf5
 from genkit.errors import DataError
 from genkit_images.arrays import BLOCK, Array
 from genkit_images.pictures import Picture
@@ -45,7 +45,7 @@ class Part:
 
     def read(self, file: h5py.File, rows: Any = ()) -> Array:
         """Images by rows (a slice, ascending indices, or all), uint8 (n, C, H, W)."""
-        images = store.read(store.array(file, self.images), rows)
+        images = hdf5.read(hdf5.array(file, self.images), rows)
         if self.axes == "NHW":
             return images[:, None]
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.axes == "NHWC" else images
@@ -88,7 +88,7 @@ def parts(file: h5py.File) -> tuple[Part, Part | None]:
 
 
 def _part(file: h5py.File, images: str, labels: str) -> Part:
-    found = store.array(file, images)
+    found = hdf5.array(file, images)
     where = f"{file.filename}:/{images}"
     if found.dtype != np.uint8:
         raise DataError(where, f"is {found.dtype}, not uint8", "store images as uint8 in 0 ... 255")
@@ -120,10 +120,10 @@ def labels(file: h5py.File, key: str, count: int) -> tuple[Array, int]:
         DataError: They are absent, not one integer for each image, or beyond the classes.
     """
     where = f"{file.filename}:/{key}"
-    found = store.array(file, key)
+    found = hdf5.array(file, key)
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise DataError(where, f"is {found.dtype} of shape {found.shape}", f"labels are {count} integers")
-    values = store.read(found).astype(np.int64)
+    values = hdf5.read(found).astype(np.int64)
     classes = _named(file) or int(values.max()) + 1
     if values.min() < 0 or values.max() >= classes:
         raise DataError(where, f"has labels {values.min()} ... {values.max()}", f"there are {classes} classes")
@@ -146,12 +146,12 @@ def jpegs(file: h5py.File, limit_gib: float) -> list[Picture]:
     Raises:
         DataError: The arrays do not fit each other, or are above the limit.
     """
-    stream, offsets = store.array(file, "jpeg"), store.array(file, "offsets")
+    stream, offsets = hdf5.array(file, "jpeg"), hdf5.array(file, "offsets")
     if stream.dtype != np.uint8 or stream.ndim != 1:
         raise DataError(f"{file.filename}:/jpeg", f"is {stream.dtype} of shape {stream.shape}", "use uint8, one axis")
     if stream.size / 2**30 > limit_gib:
         raise DataError(f"{file.filename}:/jpeg", f"is above {limit_gib:g} GiB", "raise dataset.max_gib")
-    ends = store.read(offsets) if offsets.ndim == 1 and offsets.dtype.kind in "iu" else np.zeros(0, np.int64)
+    ends = hdf5.read(offsets) if offsets.ndim == 1 and offsets.dtype.kind in "iu" else np.zeros(0, np.int64)
     ends = ends.astype(np.int64)
     if len(ends) < 2 or ends[0] < 0 or ends[-1] > stream.size or (np.diff(ends) <= 0).any():
         raise DataError(
@@ -159,6 +159,6 @@ def jpegs(file: h5py.File, limit_gib: float) -> list[Picture]:
             f"does not cut {stream.size} bytes into pictures",
             "use ascending integers, one more than there are pictures",
         )
-    data = store.read(stream)
+    data = hdf5.read(stream)
     cuts = enumerate(itertools.pairwise(ends))
     return [Picture(f"{file.filename}:/jpeg[{i}]", data[a:b].tobytes()) for i, (a, b) in cuts]

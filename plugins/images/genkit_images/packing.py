@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import PIL
 
-from genkit import store
+from genkit.data import hdf5
 from genkit.errors import DataError, RecipeError
 from genkit_images.arrays import Array
 from genkit_images.batches import batch, rows_of
@@ -45,7 +45,7 @@ def pack(source: Path, target: Path, size: int, crop: str, workers: int = 1) -> 
         raise DataError(source, "no such folder", "name a folder of classes, or of batches")
     numbered = {int(found[1]): path for path in source.iterdir() if (found := BATCH.match(path.name))}
     batches = [numbered[i] for i in sorted(numbered)]
-    with store.writing(target) as file:
+    with hdf5.writing(target) as file:
         told = {"size": size, "source": source.name}
         if batches:
             count = _batches(file, source, batches, size)

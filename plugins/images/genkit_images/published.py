@@ -10,9 +10,8 @@ from typing import Any
 import attrs
 import numpy as np
 
-from genkit import store
+from genkit.data import PublicFile, cache_folder, hdf5, locate
 from genkit.errors import DataError
-from genkit.files import PublicFile, cache_folder, locate
 from genkit.kinds import Data, Setup, setting
 from genkit_images.arrays import Array, located
 from genkit_images.batches import batch, idx
@@ -70,7 +69,7 @@ def kept(name: str, setup: Setup, make: Callable[[], tuple[dict[str, Array], dic
     """A packed file in the cache, made of arrays and attributes where it is not there yet."""
     path = (setup.cache_dir or cache_folder()) / "data" / name
     if not path.is_file():
-        store.write(path, *make())
+        hdf5.write(path, *make())
     return path
 
 
@@ -78,7 +77,7 @@ def kept(name: str, setup: Setup, make: Callable[[], tuple[dict[str, Array], dic
 class Cifar10:
     """CIFAR-10: 50,000 colour images of 32x32 in 10 classes; its 10,000 test images are held out.
 
-    The Python archive that torchvision downloads, too, found by `genkit.files`; what stands in it is read as data.
+    The Python archive that torchvision downloads, too, found by `genkit.data.locate`; what stands in it is read as data.
     """
 
     labels: bool = setting(False, "condition on the class, 0 ... 9")

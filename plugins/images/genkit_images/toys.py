@@ -9,8 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit import store
-from genkit.data import Resident
+from genkit.data import Resident, hdf5
 from genkit.keys import Key
 from genkit.kinds import Data, Setup, Spec, setting
 from genkit.levels import expand
@@ -21,7 +20,7 @@ _SAMPLES = "training samples; another 2,000 are held out"
 
 def _resident(x: Tensor, held_out: Tensor, spec: Spec, setup: Setup) -> Data:
     def part(samples: Tensor, rest: Data | None = None) -> Data:
-        content = store.content(samples.numpy())
+        content = hdf5.content(samples.numpy())
         return Resident(x=samples.to(setup.device), spec=spec, identity=content, held_out=rest)
 
     return part(x, part(held_out))

@@ -13,16 +13,15 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from genkit_images import batches, published
-from genkit_images.published import Cifar10, FashionMnist, ImageNet64
 
 import genkit
-from genkit import store
+from genkit.data import PublicFile, hdf5
 from genkit.errors import DataError
-from genkit.files import PublicFile
 from genkit.keys import Key
 from genkit.kinds import Setup
 from genkit.testing import laws
+from genkit_images import batches, published
+from genkit_images.published import Cifar10, FashionMnist, ImageNet64
 
 RANDOM = np.random.RandomState(0)
 
@@ -138,7 +137,7 @@ def test_cifar_10_is_packed_once_and_its_test_images_are_held_out(tmp_path, cifa
 @pytest.mark.usefixtures("cifar", "fashion")
 def test_the_components_obey_the_laws_of_data_sets(tmp_path):
     arrays = {"train/images": images_of(40, 64).reshape(40, 3, 64, 64), "train/labels": np.arange(40)}
-    store.write(tmp_path / "cache/data/imagenet64.h5", arrays, {})
+    hdf5.write(tmp_path / "cache/data/imagenet64.h5", arrays, {})
     for name in ("cifar10", "fashion-mnist", "imagenet64"):
         laws.check(genkit.component("dataset", name))
 
@@ -230,7 +229,7 @@ def test_imagenet_is_a_packed_file_in_the_cache_or_where_one_says(tmp_path):
     arrays = {"train/images": images_of(4, 64).reshape(4, 3, 64, 64), "train/labels": np.array([0, 5, 2, 999])}
     with pytest.raises(DataError, match=r"imagenet64\.h5: is not there.*genkit data pack FOLDER .*--size 64"):
         ImageNet64().build(Setup(cache_dir=tmp_path))
-    store.write(tmp_path / "data/imagenet64.h5", arrays, {})
+    hdf5.write(tmp_path / "data/imagenet64.h5", arrays, {})
     data = ImageNet64().build(Setup(cache_dir=tmp_path))
     assert len(data) == 4 and data.spec.classes == 1000 and data.spec.flip
     (tmp_path / "data/imagenet64.h5").rename(tmp_path / "mine.h5")
@@ -240,7 +239,7 @@ def test_imagenet_is_a_packed_file_in_the_cache_or_where_one_says(tmp_path):
 
 
 def test_images_of_another_size_are_not_imagenet_64(tmp_path):
-    store.write(tmp_path / "small.h5", {"train/images": images_of(2).reshape(2, 3, 32, 32)}, {})
+    hdf5.write(tmp_path / "small.h5", {"train/images": images_of(2).reshape(2, 3, 32, 32)}, {})
     with pytest.raises(DataError, match=r"shape \(3, 32, 32\), not \(3, 64, 64\)"):
         ImageNet64(path=tmp_path / "small.h5", labels=False).build(Setup())
 

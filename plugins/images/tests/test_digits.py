@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from genkit_images.digits import FILE, Digits
 
 from genkit.data import prepare
 from genkit.keys import Key
 from genkit.kinds import Setup
+from genkit_images.digits import FILE, Digits
 
 
 def rows(data) -> set[bytes]:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from genkit_images.folder import ImageFolder
 from PIL import Image
 
 from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Setup
+from genkit_images.folder import ImageFolder
 
 
 def picture(seed: int, width: int = 8, height: int = 8, mode: str = "RGB") -> Image.Image:

@@ -10,14 +10,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from genkit_images.hdf5 import Hdf5
 from PIL import Image
 
-from genkit import store
-from genkit.data import Resident, Streamed, batches
+from genkit.data import Resident, Streamed, batches, hdf5
 from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Setup
+from genkit_images.hdf5 import Hdf5
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 RANDOM = np.random.RandomState(0)
@@ -40,7 +39,7 @@ def own(tmp_path) -> Path:
         "held_out/images": IMAGES[:7, :, ::-1],
         "held_out/labels": LABELS[:7],
     }
-    store.write(tmp_path / "own.h5", arrays, {"title": "noise"})
+    hdf5.write(tmp_path / "own.h5", arrays, {"title": "noise"})
     return tmp_path / "own.h5"
 
 

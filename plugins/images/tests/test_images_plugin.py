@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 
 import attrs
-import genkit_images
 import pytest
 
+import genkit_images
 from genkit.hookspecs import API
 
 OFFERS = genkit_images.genkit_dataset()

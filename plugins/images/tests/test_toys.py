@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from genkit_images.toys import Delta, Gaussian, Ring
 
 from genkit.data import batches
 from genkit.keys import Key
 from genkit.kinds import Setup
+from genkit_images.toys import Delta, Gaussian, Ring
 
 TOYS = [Delta(), Gaussian(), Ring()]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from genkit import store
+from genkit.data import hdf5
 
 SEED, EACH = 0, 18  # 18 held-out images of each of the 10 classes: 10 % of 1,797
 ATTRIBUTES = {
@@ -41,4 +41,4 @@ def arrays() -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     default = Path(__file__).parents[1] / "genkit_images" / "digits.h5"
-    store.write(Path(sys.argv[1]) if sys.argv[1:] else default, arrays(), ATTRIBUTES)
+    hdf5.write(Path(sys.argv[1]) if sys.argv[1:] else default, arrays(), ATTRIBUTES)

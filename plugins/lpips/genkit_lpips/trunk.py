@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import vgg
 
+from genkit.data import PublicFile, locate, sha256
 from genkit.errors import DataError, PluginError
-from genkit.files import PublicFile, locate, sha256
 
 VGG16 = PublicFile(
     name="vgg16-397923af.pth",

@@ -8,16 +8,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from genkit_lpips.trunk import VGG16, heads
 from torch.nn.functional import interpolate
 from torchvision.models import vgg
 
 import genkit
 from genkit import Context, Spec
 from genkit.errors import DataError, RecipeError
-from genkit.identity import identity
-from genkit.recipe import load_recipe
+from genkit.kernel.identity import identity
+from genkit.kernel.loading import load_recipe
 from genkit.testing import laws
+from genkit_lpips.trunk import VGG16, heads
 
 RGB = Context(spec=Spec(channels=3, height=32, width=32), total_steps=10)
 

@@ -18,10 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from genkit import data, distributed, registry
+from genkit.data import batches
 from genkit.errors import DataError
+from genkit.kernel import registry
 from genkit.keys import Key
 from genkit.kinds import Context, Data, Setup, Spec, setting
+from genkit.training import processes
 from genkit_metrics.features import require_images
 
 # The recipe; all of it is in the name's hash.
@@ -106,7 +108,7 @@ def _extractor(component: Classifier, dataset: Any, setup: Setup, device: str) -
     path = setup.cache_dir / "classifiers" / f"{label}.safetensors" if setup.cache_dir else None
     network = _initial(spec, component.seed)
     if path is None or not _read(path, network):
-        if distributed.rank() == 0:
+        if processes.rank() == 0:
             print(f"genkit: training the classifier {label} on {name}, once", file=sys.stderr, flush=True)
         _train(network, labelled, component.seed)
         if path is not None:
@@ -152,7 +154,7 @@ def _train(network: nn.ModuleDict, labelled: Data, seed: int) -> None:
 def _steps(network: nn.ModuleDict, labelled: Data, seed: int) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    for _, batch in zip(range(STEPS), data.batches(labelled, seed, 0, BATCH), strict=False):
+    for _, batch in zip(range(STEPS), batches(labelled, seed, 0, BATCH), strict=False):
         loss = F.cross_entropy(network["head"](network["body"](batch.x)), batch.cond["label"])
         optimizer.zero_grad()
         loss.backward()

@@ -12,10 +12,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit import distributed
+from genkit.data import PublicFile, locate
 from genkit.errors import DataError
-from genkit.files import PublicFile, locate
 from genkit.kinds import Context, Spec, setting
+from genkit.training import processes
 from genkit_metrics.features import require_images
 from genkit_metrics.inception_net import Network, resized
 
@@ -59,7 +59,7 @@ class Inception:
     def build(self, context: Context) -> Extractor:
         _require_channels(context.spec)
         state = torch.load(locate(WEIGHTS, self.weights or "", context.cache_dir), weights_only=True)
-        if context.spec.channels == 1 and distributed.rank() == 0:
+        if context.spec.channels == 1 and processes.rank() == 0:
             print("genkit: inception: the images are grey, and are repeated to three channels", file=sys.stderr)
         return Extractor(state, context.spec, WEIGHTS.sha256, context.device)
 

@@ -9,8 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit import distributed, sampling
 from genkit.errors import DataError
+from genkit.evaluation import sampling
+from genkit.training import processes
 
 PREFIXES: dict[bool | str, str] = {True: "", "held-out": "held_out/"}  # of a reference's arrays
 KINDS: dict[bool | str, str] = {True: "training", False: "generated", "held-out": "held-out"}
@@ -43,7 +44,7 @@ class Kept:
         Raises:
             DataError: They have another width than before.
         """
-        places = sampling.places(self.n, len(x), distributed.rank(), distributed.world())
+        places = sampling.places(self.n, len(x), processes.rank(), processes.world())
         keys = _keys(places)
         self.n += len(x)
         near = keys < self._bound
@@ -62,7 +63,7 @@ class Kept:
 
         Where there is no room for all of two streams, each gives its share.
         """
-        after = self.n if distributed.world() == 1 else 0
+        after = self.n if processes.world() == 1 else 0
         self.n += other.n
         for keys, places, rows in other._parts:
             self._append(keys, places + after, rows)

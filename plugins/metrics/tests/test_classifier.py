@@ -7,15 +7,15 @@ import re
 import attrs
 import pytest
 import torch
-from genkit_metrics import classifier
-from genkit_metrics.classifier import Classifier
 
 import genkit
-from genkit import registry
 from genkit.errors import DataError
+from genkit.kernel import registry
 from genkit.keys import Key
 from genkit.kinds import Context, Setup, Spec
 from genkit.testing import laws
+from genkit_metrics import classifier
+from genkit_metrics.classifier import Classifier
 
 DIGITS = genkit.component("dataset", "digits")
 CONTEXT = Context(spec=Spec(channels=1, height=8, width=8), dataset=DIGITS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import scipy.linalg
 import torch
-from genkit_metrics.frechet import distance_from_factors, factor, frechet_distance
 
 from genkit.errors import DataError
+from genkit_metrics.frechet import distance_from_factors, factor, frechet_distance
 
 ACCURACY = 1e-10
 

@@ -8,15 +8,15 @@ import attrs
 import numpy as np
 import pytest
 import torch
+
+from genkit.errors import DataError
+from genkit.kinds import Context, Sampled, Spec
+from genkit.testing import laws
 from genkit_metrics import inception
 from genkit_metrics.inception import WEIGHTS, Extractor, Inception
 from genkit_metrics.inception_net import Network, resized
 from genkit_metrics.metrics import FrechetDistance
 from genkit_metrics.rows import InceptionScore
-
-from genkit.errors import DataError
-from genkit.kinds import Context, Sampled, Spec
-from genkit.testing import laws
 
 SPEC = Spec(channels=3, height=32, width=32)
 

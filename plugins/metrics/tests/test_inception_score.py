@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from genkit_metrics import blocks
-from genkit_metrics.inception_score import inception_score
 
 from genkit.errors import DataError
+from genkit_metrics import blocks
+from genkit_metrics.inception_score import inception_score
 
 I = torch.arange(700, dtype=torch.float64).reshape(100, 7)  # noqa: E741
 LOGITS = 4 * torch.sin(0.0017 * I.square() + 0.9 * I + 1)

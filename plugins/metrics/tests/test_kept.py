@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
-from genkit_metrics.kept import Kept
 
-from genkit import distributed, sampling
 from genkit.errors import DataError
+from genkit.evaluation import sampling
+from genkit.training import processes
+from genkit_metrics.kept import Kept
 
 
 def kept(stream: torch.Tensor, batch: int, limit: int) -> Kept:
@@ -41,10 +42,10 @@ def test_evenly_spread_and_whatever_the_batches(limit):
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_same_rows_in_the_same_order_however_many_processes(monkeypatch, world, limit):
     whole = kept(STREAM, 256, limit)
-    monkeypatch.setattr(distributed, "world", lambda: world)
+    monkeypatch.setattr(processes, "world", lambda: world)
     merged = Kept(limit)
     for rank in range(world):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
         own = Kept(limit)
         for index, count in sampling.shard(len(STREAM), rank, world):
             own.update(STREAM[index * sampling.BLOCK :][:count])

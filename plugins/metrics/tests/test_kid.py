@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import pytest
 import torch
-from genkit_metrics import blocks
-from genkit_metrics.kid import kid
 
 from genkit.errors import DataError
+from genkit_metrics import blocks
+from genkit_metrics.kid import kid
 
 
 def wave(n: int, d: int, phase: float) -> torch.Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from genkit_metrics import blocks
-from genkit_metrics.manifold import density_coverage, precision_recall
 
 from genkit.errors import DataError
+from genkit_metrics import blocks
+from genkit_metrics.manifold import density_coverage, precision_recall
 
 
 def brute(real: torch.Tensor, fake: torch.Tensor, k: int) -> tuple[float, float]:

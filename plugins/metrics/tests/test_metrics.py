@@ -10,9 +10,13 @@ import subprocess
 import sys
 
 import attrs
-import genkit_metrics
 import pytest
 import torch
+
+import genkit_metrics
+from genkit.errors import DataError
+from genkit.hookspecs import API
+from genkit.kinds import Context, Sampled, Spec
 from genkit_metrics import frechet
 from genkit_metrics.features import Pixels
 from genkit_metrics.frechet import factor, frechet_distance
@@ -21,10 +25,6 @@ from genkit_metrics.kid import kid
 from genkit_metrics.manifold import density_coverage, precision_recall
 from genkit_metrics.metrics import FrechetDistance, _draws
 from genkit_metrics.rows import DensityCoverage, InceptionScore, KernelDistance, PrecisionRecall
-
-from genkit.errors import DataError
-from genkit.hookspecs import API
-from genkit.kinds import Context, Sampled, Spec
 
 OFFERS = genkit_metrics.genkit_features() | genkit_metrics.genkit_metric()
 CONTEXT = Context(spec=Spec(channels=1, height=2, width=3))

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from genkit_metrics.moments import CHUNK, Moments
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genkit.errors import DataError
+from genkit_metrics.moments import CHUNK, Moments
 
 
 def samples(n: int, d: int = 5, mean: float = 1000.0, seed: int = 0) -> torch.Tensor:

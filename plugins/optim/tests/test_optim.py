@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import math
 
-import genkit_optim
 import pytest
 import torch
+
+import genkit_optim
 from genkit_optim.ema import Constant, Halflife
 from genkit_optim.optimizers import Adam, AdamW, RAdam
 from genkit_optim.radam import FusedRAdam, rectification

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 
-import genkit_tensorboard
 import numpy as np
 import pytest
 import torch
-from genkit_tensorboard.tracker import TensorBoard
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import genkit_tensorboard
+from genkit_tensorboard.tracker import TensorBoard
 
 RECIPE = {"name": "tiny", "loss": {"use": "l2"}}
 

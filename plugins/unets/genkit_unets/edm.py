@@ -1,62 +1,21 @@
-"""The networks of EDM: `ncsnpp`, `ddpmpp` and `adm`, and their settings."""
+"""The networks of EDM: `ncsnpp`, `ddpmpp` and `adm`."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import attrs
-from attrs.validators import and_, deep_iterable, ge, gt, in_, lt, min_len, optional
+from attrs.validators import and_, deep_iterable, ge, gt, in_, min_len, optional
 from torch import nn
 
 from genkit.errors import RecipeError
 from genkit.kinds import Context, setting
 from genkit_unets.blocks import Style, seeded, uniform, xavier
-from genkit_unets.edm_unet import EdmUNet, Plan
-
-
-def _even(instance: object, attribute: attrs.Attribute[object], value: tuple[float, ...]) -> None:
-    if not value or len(value) % 2:
-        raise ValueError(f"{attribute.name} has {len(value)} numbers; an even number of them keeps pixels in place")
+from genkit_unets.edm_settings import EdmSettings, Plan, even
+from genkit_unets.edm_unet import EdmUNet
 
 
 @attrs.frozen(kw_only=True)
-class EdmSettings:
-    """What the three families have in common."""
-
-    plan: ClassVar[Plan]
-
-    model_channels: int = setting(128, "channels that the multipliers multiply; an even number", check=ge(2))
-    channel_mult: tuple[int, ...] = setting(
-        (2, 2, 2),
-        "channels of each level over model_channels; at least one",
-        check=and_(deep_iterable(ge(1)), min_len(1)),
-    )
-    num_blocks: int = setting(4, "residual blocks per level, and one more on the way up", check=ge(1))
-    attn_resolutions: tuple[int, ...] = setting(
-        (16,), "heights, in pixels, of the levels with attention; one that no level has says nothing"
-    )
-    channels_per_head: int | None = setting(
-        None, "channels per head of attention; none: one head", check=optional(ge(1))
-    )
-    qk_norm: bool = setting(False, "divide queries and keys by their root mean square: for stability")
-    scale_shift_norm: bool = setting(False, "the embedding scales and shifts after the second norm, as in EDM's ADM")
-    channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=ge(1))
-    channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
-    embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
-    fourier_scale: float = setting(16.0, "standard deviation of the frequencies of fourier (iCT: 0.02)", check=gt(0))
-    positional_scale: float = setting(
-        1.0, "factor of c_noise before positional (OpenAI's consistency models: 1000)", check=gt(0)
-    )
-    encoder: str = setting("standard", "standard, or residual: with the picture", check=in_(("standard", "residual")))
-    decoder: str = setting("standard", "standard: the last level makes the output", check=in_(("standard",)))
-    resample_filter: tuple[float, ...] = setting(
-        (1.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), _even)
-    )
-    dropout: float = setting(0.0, "chance that a feature is dropped in a block", check=and_(ge(0), lt(1)))
-    dropout_max_resolution: int | None = setting(
-        None, "greatest height, in pixels, of blocks with dropout (iCT's ADM: 16); none: all", check=optional(ge(1))
-    )
-    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=ge(1))
+class Edm(EdmSettings):
+    """A component that builds the U-Net of its settings."""
 
     def build(self, context: Context) -> nn.Module:
         """The network, with weights from `context.seed` alone.
@@ -68,33 +27,14 @@ class EdmSettings:
         width = self.model_channels * self.channel_mult_noise
         if width % 2:
             raise RecipeError("network.model_channels", f"{width} channels of c_noise are odd", "use an even number")
-        sizes = [(context.spec.height, context.spec.width)]
-        for i in range(1, len(self.channel_mult)):
-            height, width = sizes[-1]
-            if height % 2 or width % 2:
-                raise RecipeError(
-                    "network.channel_mult", f"level {i + 1} cannot halve {height}x{width}", f"use at most {i} numbers"
-                )
-            sizes.append((height // 2, width // 2))
+        sizes = self.sizes(context.spec)
         for mult in self.channel_mult:
             self.head(self.model_channels * mult)
         return seeded(context, lambda: EdmUNet(self, sizes, context))
 
-    def head(self, channels: int) -> int:
-        """Channels per head of attention over this many: nearest to `channels_per_head` from above.
-
-        Raises:
-            RecipeError: That many heads do not divide the channels.
-        """
-        heads = max(1, channels // (self.channels_per_head or channels))
-        if channels % heads:
-            what = f"{self.channels_per_head} channels make {heads} heads of {channels}, which they do not divide"
-            raise RecipeError("network.channels_per_head", what, "use a divisor")
-        return channels // heads
-
 
 @attrs.frozen(kw_only=True)
-class Ncsnpp(EdmSettings):
+class Ncsnpp(Edm):
     """NCSN++ as EDM and iCT have it: Fourier embedding, residual encoder, FIR filter.
 
     The defaults are those for CIFAR-10, 56.4 M weights; with `num_blocks` 8 it is iCT's deep network, 97.6 M.
@@ -111,7 +51,7 @@ class Ncsnpp(EdmSettings):
     channel_mult_noise: int = setting(2, "channels of c_noise's own embedding over model_channels", check=ge(1))
     embedding: str = setting("fourier", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
     resample_filter: tuple[float, ...] = setting(
-        (1.0, 3.0, 3.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), _even)
+        (1.0, 3.0, 3.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), even)
     )
     encoder: str = setting("residual", "standard, or residual: with the picture", check=in_(("standard", "residual")))
 
@@ -128,13 +68,13 @@ class Ddpmpp(Ncsnpp):
     channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
     embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
     resample_filter: tuple[float, ...] = setting(
-        (1.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), _even)
+        (1.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), even)
     )
     encoder: str = setting("standard", "standard, or residual: with the picture", check=in_(("standard", "residual")))
 
 
 @attrs.frozen(kw_only=True)
-class Adm(EdmSettings):
+class Adm(Edm):
     """ADM as EDM has it: scale and shift by the embedding, attention of several heads at several levels.
 
     The defaults are those for ImageNet 64x64, 295.9 M weights with 1000 classes. iCT sets `scale_shift_norm`

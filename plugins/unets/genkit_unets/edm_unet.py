@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,26 +12,10 @@ from torch import Tensor, nn
 
 from genkit.keys import Key
 from genkit.kinds import Context
-from genkit_unets.blocks import Attention, Block, Fourier, Stage, Style, add, channels_last, conv, norm
+from genkit_unets.blocks import Attention, Block, Fourier, Stage, add, channels_last, conv, norm
+from genkit_unets.edm_settings import EdmSettings
 from genkit_unets.embeddings import Conditioning, Positional
 from genkit_unets.resample import Resample, Shrink
-
-if TYPE_CHECKING:
-    from genkit_unets.edm import EdmSettings
-
-
-class Plan(NamedTuple):
-    """What distinguishes DDPM++ and NCSN++ from ADM, besides settings.
-
-    Attributes:
-        early: Labels join the embedding before its layers; the first level's stem ignores `channel_mult`;
-            positional frequencies include their endpoint.
-        attends_all: On the way up every block of a level has attention, not the last alone.
-    """
-
-    style: Style
-    early: bool
-    attends_all: bool
 
 
 class Place(NamedTuple):

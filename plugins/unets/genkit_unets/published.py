@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from genkit import build
+from genkit.data import Weights
 from genkit.errors import DataError, GenkitError
 from genkit.kinds import Context, Spec
-from genkit.weights import Weights
 from genkit_unets import snapshots
 from genkit_unets.convert import from_edm, from_openai
-from genkit_unets.edm import Adm, Ddpmpp, EdmSettings, Ncsnpp
+from genkit_unets.edm import Adm, Ddpmpp, Edm, Ncsnpp
 
 # Arguments of EDM's networks that are settings of ours, and the defaults that EDM's code gives them.
 _SHARED = {"channel_mult_emb": 4, "dropout": 0.1}
@@ -64,7 +64,7 @@ def _pickled(path: Path, wanted: str, fourier_scale: float) -> Weights:
     return _named(path, settings, spec, snapshots.module_state(inner, path), from_edm)
 
 
-def _settings(path: Path, kind: str, told: Mapping[str, Any], fourier_scale: float) -> EdmSettings:
+def _settings(path: Path, kind: str, told: Mapping[str, Any], fourier_scale: float) -> Edm:
     """The component with the settings that a network was built with."""
     if kind not in ("SongUNet", "DhariwalUNet"):
         raise DataError(path, f"has a network of class {kind!r}", "SongUNet and DhariwalUNet can be converted")
@@ -132,7 +132,7 @@ def _unet_model(weights: Mapping[str, Tensor]) -> tuple[Adm, Spec]:
     return settings, Spec(channels=channels, height=size, width=size, classes=classes)
 
 
-def _named(path: Path, settings: EdmSettings, spec: Spec, weights: Mapping[str, Tensor], rename: Any) -> Weights:
+def _named(path: Path, settings: Edm, spec: Spec, weights: Mapping[str, Tensor], rename: Any) -> Weights:
     try:
         network = build(settings, Context(spec=spec, device="meta"))
         return Weights(settings, spec, {n: t.float() for n, t in rename(weights, network).items()})

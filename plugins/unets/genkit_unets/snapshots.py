@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genkit import pickles
+from genkit.data import pickles
 from genkit.errors import DataError
 
 

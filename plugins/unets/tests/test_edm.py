@@ -7,16 +7,16 @@ import zlib
 import pytest
 import torch
 import torch.nn.functional as F
+
+from genkit.errors import GenkitError
+from genkit.kinds import Context, Spec
+from genkit.levels import Levels
 from genkit_unets.blocks import Attention, Block, Fourier, Style, unit
 from genkit_unets.convert import _names, from_edm
 from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 from genkit_unets.embeddings import Labels, Positional
 from genkit_unets.resample import Resample, Shrink
 from genkit_unets.unet import UNet
-
-from genkit.errors import GenkitError
-from genkit.kinds import Context, Spec
-from genkit.levels import Levels
 
 FIR = (1.0, 3.0, 3.0, 1.0)
 

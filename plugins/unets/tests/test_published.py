@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from genkit_unets.convert import _names, _names_openai, from_openai
-from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
-from genkit_unets.published import openai_cm
 from torch import nn
 
 import genkit
-from genkit import cli, weights
+from genkit import cli
+from genkit.data import weights
 from genkit.errors import DataError
 from genkit.kinds import Context, Spec
+from genkit_unets.convert import _names, _names_openai, from_openai
+from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
+from genkit_unets.published import openai_cm
 
 _spec = importlib.util.spec_from_file_location("edm_numbers", Path(__file__).with_name("test_edm.py"))
 edm_numbers = importlib.util.module_from_spec(_spec)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import attrs
 import pytest
 import torch
-from genkit_unets.blocks import Attention, Block, Embedding, norm
-from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
-from genkit_unets.mlp import Mlp
-from genkit_unets.unet import UNet
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genkit.errors import GenkitError
 from genkit.kinds import Context, Spec
+from genkit_unets.blocks import Attention, Block, Embedding, norm
+from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
+from genkit_unets.mlp import Mlp
+from genkit_unets.unet import UNet
 
 SMALL = {"model_channels": 8, "channel_mult": (1, 2), "num_blocks": 1, "attn_resolutions": (4,)}
 NETWORKS = [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import attrs
 import torch
 
-from genkit.data import Resident, quantise
+from genkit.data.sources import Resident, quantise
 from genkit.keys import Key
 from genkit.kinds import Spec, setting
 

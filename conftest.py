@@ -1,0 +1,34 @@
+"""One thread, runs in a folder of the test's own, and plugins as they are installed."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Nothing is written into the checkout, and nobody's runs or plugins leak in."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("GENKIT_RUNS", "GENKIT_PLUGINS", "GENKIT_WITHOUT", "GENKIT_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GENKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def tiny():
+    """Overrides that make ict_digits a matter of seconds."""
+    return [
+        "train.steps=24",
+        "train.batch_size=16",
+        "train.save_every_steps=8",
+        "train.log_every_steps=8",
+        "train.sample_every_steps=0",
+        "network.model_channels=8",
+        "network.num_blocks=1",
+        "evaluate.samples=300",
+    ]

@@ -1,0 +1,181 @@
+"""A thin dispatcher in front of typer, so that `--help` and `--version` start at once."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+from genkit.errors import Diverged, GenkitError, PluginError, RecipeError, Stopped
+
+# Command -> (where its function or typer app is, one line).
+COMMANDS = {
+    "run": ("genkit.cli.run:run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
+    "sample": ("genkit.cli.sample:sample", "Draw samples of a run."),
+    "evaluate": ("genkit.cli.evaluate:evaluate", "Evaluate a run, as its recipe says or otherwise."),
+    "stats": ("genkit.cli.stats:app", "Reference statistics that samples are held against."),
+    "runs": ("genkit.cli.runs:app", "What has been run."),
+    "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
+    "components": ("genkit.cli.components:app", "What recipes can be made of."),
+    "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
+    "weights": ("genkit.cli.weights:app", "Public files that plugins need, and weights from elsewhere."),
+    "data": ("genkit.cli.data:app", "Look at data sets."),
+}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+OPTIONS = {
+    "--plugins A,B": "Load only these plugins.",
+    "--without A,B": "Leave these plugins out.",
+    "--debug": "Show the traceback of an error.",
+    "--install-completion": "Install completion for the current shell.",
+    "--show-completion": "Print completion for the current shell.",
+    "--version": "Print the version.",
+    "--help": "Show this.",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command and leave with its exit code; a user's error is one line on stderr."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for number in SIGNALS:
+        signal.signal(number, _leave)  # a training run has handlers of its own, which save first
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # who started this may have held them back until here
+    try:
+        argv = _globals(argv)
+        if "_GENKIT_COMPLETE" in os.environ:
+            app({**COMMANDS, **_plugin_commands()}, completing=True)(argv, prog_name="genkit")
+        elif not argv or argv[0] in ("--help", "-h"):
+            print(_help())
+        elif argv[0] == "--version":
+            import genkit
+
+            print(f"genkit {genkit.__version__}")
+        else:
+            _dispatch(argv)
+    except GenkitError as error:
+        if os.environ.get("GENKIT_DEBUG"):
+            raise
+        rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+        if rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):  # these are the same everywhere
+            speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
+            print(f"{speaker}: {error}".replace("\n", f"\n{speaker}: "), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to say
+    except OSError as error:  # a path that cannot be written or read: the file's fault, not the program's
+        if os.environ.get("GENKIT_DEBUG") or error.filename is None:
+            raise
+        print(f"genkit: {error.filename}: {error.strerror}; choose another path, or mend this one", file=sys.stderr)
+        sys.exit(4)
+
+
+def _leave(number: int, frame: Any) -> None:
+    print(f"genkit: {signal.Signals(number).name}; nothing is lost, the same command goes on", file=sys.stderr)
+    raise SystemExit(130 if number == signal.SIGINT else 75)
+
+
+def _globals(argv: list[str]) -> list[str]:
+    """Take the options that stand before or behind any command."""
+    chosen: dict[str, str] = {}
+    rest = []
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--plugins", "--without"):
+            chosen[name] = value if equals else next(words, "")
+        elif word == "--debug":
+            os.environ["GENKIT_DEBUG"] = "1"
+        else:
+            rest.append(word)
+    if chosen:
+        from genkit.kernel import discovery
+
+        discovery.choose(chosen.get("--plugins"), chosen.get("--without"))
+    return rest
+
+
+def _plugin_commands() -> dict[str, tuple[str, str]]:
+    from genkit.kernel import discovery
+
+    return {
+        name: (lazy.target, lazy.summary)
+        for _, offer in discovery.installed().calls("genkit_commands")
+        for name, lazy in offer.items()
+        if name not in COMMANDS
+    }
+
+
+def _help() -> str:
+    commands = {name: text for name, (_, text) in {**COMMANDS, **_plugin_commands()}.items() if " " not in name}
+    width = max(map(len, [*commands, *OPTIONS])) + 2
+    lines = ["Usage: genkit COMMAND [ARGS]...", "", "Train few-step generative models from small recipes.", ""]
+    lines += ["Commands:", *(f"  {name:<{width}}{text}" for name, text in commands.items()), ""]
+    lines += ["Options:", *(f"  {name:<{width}}{text}" for name, text in OPTIONS.items())]
+    return "\n".join([*lines, "", "`genkit COMMAND --help` tells more."])
+
+
+def _dispatch(argv: list[str]) -> None:
+    """Hand over to typer, with the one command's module loaded, or all of them for completion."""
+    completing = argv[0].endswith("-completion")
+    known = COMMANDS if argv[0] in COMMANDS else {**COMMANDS, **_plugin_commands()}
+    if not completing and argv[0] not in known:
+        import difflib
+
+        close = difflib.get_close_matches(argv[0], known, n=1)
+        what = "option" if argv[0].startswith("-") else "command"
+        hint = f"did you mean {close[0]!r}?" if close else "see genkit --help"
+        from genkit.kernel import index
+
+        raise index.absent("genkit", what, argv[0]) or RecipeError("genkit", f"no {what} {argv[0]!r}", hint)
+    app(known if completing else {argv[0]: known[argv[0]]}, completing)(argv, prog_name="genkit")
+
+
+def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
+    """A typer app of these commands."""
+    import typer
+
+    whole = typer.Typer(
+        name="genkit",
+        add_completion=completing,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+    )
+    whole.callback()(lambda: None)
+    for name, (target, text) in commands.items():
+        if " " in name:  # of a group, which takes it itself
+            continue
+        module, _, attribute = target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:
+            if completing:
+                continue
+            raise PluginError(f"genkit {name}", f"cannot import {target}: {error}", "repair its plugin") from error
+        if isinstance(found, typer.Typer):
+            _extend(found, name)
+            whole.add_typer(found, name=name, help=text)
+        else:
+            whole.command(name)(found)  # its docstring says more than the line
+    return whole
+
+
+def _extend(group: Any, name: str) -> None:
+    """Add to a group what plugins have for it: their commands of two words, such as `data pack`."""
+    there = {command.name for command in group.registered_commands}
+    for full, (target, _) in _plugin_commands().items():
+        first, _, word = full.partition(" ")
+        if first == name and word and word not in there:
+            module, _, attribute = target.partition(":")
+            try:
+                group.command(word)(getattr(importlib.import_module(module), attribute))
+            except (Exception, SystemExit) as error:  # the group's other commands work without it
+                cause = PluginError(f"genkit {full}", f"cannot import {target}: {error}", "repair its plugin")
+                anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+                group.command(word, context_settings=anything)(functools.partial(_fail, cause))
+
+
+def _fail(error: PluginError) -> None:
+    raise error

@@ -1,0 +1,176 @@
+"""From a recipe's file, or Python, to a checked `Recipe`; and where installed recipes are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from genkit.errors import GenkitError, RecipeError
+from genkit.kernel import discovery, index, registry, resolving, tables, toml
+from genkit.kernel.recipe import CORE_TABLES, Recipe
+from genkit.kernel.tables import Layers
+from genkit.kernel.toml import Places, Tree
+from genkit.kinds import fields, names
+
+
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), swaps: Iterable[str] = ()) -> Recipe:
+    """A recipe by path or by the name of an installed one, resolved and checked.
+
+    Args:
+        overrides: `key.path=value`, as on the command line.
+        swaps: `slot=component` or `slot={use="component", ...}`; the table is replaced.
+
+    Raises:
+        RecipeError: Something is wrong with it; every problem at once, each with file and line.
+    """
+    layers, notices = layers_of(recipe)
+    layers = tables.override(layers, _swappable(swaps), swap=True)
+    return resolved(tables.override(layers, overrides), notices)
+
+
+def layers_of(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[Layers, list[str]]:
+    """The tables of a recipe, found as `load_recipe` does, before they are checked; and what to say about it."""
+    path, notices = find(str(recipe))
+    layers = tables.load(path, _locate)
+    layers.tree.setdefault("name", path.stem)
+    return tables.override(layers, overrides), notices
+
+
+def recipe_of(**settings: Any) -> Recipe:
+    """A recipe from Python: `recipe_of(dataset="digits", objective="consistency", train={"steps": 100})`."""
+    return resolved(Layers(toml.hoist(settings, "recipe"), Places(), set()))
+
+
+def _swappable(swaps: Iterable[str]) -> list[str]:
+    listed = list(swaps)
+    for swap in listed:
+        slot = swap.partition("=")[0].split(".")[0]
+        if slot in ("metrics", "evaluate", "train", "levels", "name", "genkit", "trackers", "init"):
+            raise RecipeError(
+                f"--swap {swap!r}", f"{slot} is no component to swap", "all arms share it; use an override instead"
+            )
+    return listed
+
+
+def resolved(layers: Layers, notices: Iterable[str] = ()) -> Recipe:
+    """Structure and check the tables of a recipe.
+
+    Raises:
+        GenkitError: Every problem at once.
+    """
+    problems: list[GenkitError] = []
+    tree, places, said = dict(layers.tree), layers.places, list(notices)
+    said += _drop_inherited(tree, layers.inherited)
+    values: dict[str, Any] = {}
+    known = {name: field for name, field in fields(Recipe) if name not in ("places", "notices")}
+    for name, cls in CORE_TABLES.items():
+        places.known.update({key: f"{name}.{key}" for key, _ in fields(cls)})
+    for name in tree:
+        if name not in known:
+            problems.append(RecipeError(places.where((name,)), "unknown key", f"keys: {names(known)}"))
+    for name in ("genkit", "name"):
+        if name in tree:
+            values[name] = resolving.value(Recipe, known[name], tree[name], (name,), problems, places)
+    for name in ("dataset", "objective", "optimizer", "ema"):
+        values[name] = resolving.slot(known[name], tree.get(name), (name,), problems, places)
+    for name, cls in CORE_TABLES.items():
+        values[name] = resolving.settings(cls, tree.get(name, {}), (name,), problems, places)
+    for name, kind in (("metrics", "metric"), ("trackers", "tracker")):
+        values[name] = _named(kind, tree.get(name, {}), name, problems, places)
+    if not problems:
+        _fits(values, problems, places)
+    resolving.stop(problems)
+    return Recipe(**values, places=places, notices=tuple(said))
+
+
+def _named(kind: str, table: Any, name: str, problems: list[GenkitError], places: Places) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        problems.append(RecipeError(places.where((name,)), f"expected tables [{name}.NAME], got {table!r}"))
+        return {}
+    wanted = {n: t for n, t in table.items() if t is not False}  # `fd = false` takes out what a base put in
+    return {n: resolving.of_table(kind, t, (name, n), problems, places) for n, t in wanted.items()}
+
+
+def _drop_inherited(tree: Tree, inherited: set[str]) -> list[str]:
+    """Drop slots that were written for another objective and that this one does not have."""
+    objective = tree.get("objective")
+    if not inherited or not isinstance(objective, dict) or not isinstance(use := objective.get("use"), str):
+        return []
+    try:
+        has = dict(fields(registry.load(registry.find("objective", use))))
+    except GenkitError:
+        return []  # reported when the objective itself is resolved
+    dropped = sorted(name for name in inherited if name in objective and name not in has)
+    tree["objective"] = {n: v for n, v in objective.items() if n not in dropped}
+    return [f"objective {use} has no [{name}]: the table is left out" for name in dropped]
+
+
+def _fits(values: dict[str, Any], problems: list[GenkitError], places: Places) -> None:
+    """Checks across components: the sampler fits the model."""
+    objective = values["objective"]
+    predicts, needs = objective.predicts, objective.sampler.needs
+    if predicts != needs:
+        sampler = registry.info_of(objective.sampler).name
+        problems.append(
+            RecipeError(
+                places.where(("objective", "sampler")),
+                f"sampler {sampler!r} needs a model that predicts {needs}, this objective's predicts {predicts}",
+                "choose a sampler that fits: `genkit components list sampler`",
+            )
+        )
+
+
+def folders() -> list[tuple[str, Path]]:
+    """(distribution, folder) of all installed recipes: the core's own first, then those of plugins.
+
+    The core's are `genkit/recipes` in a wheel, and `recipes` beside the package in a checkout.
+    """
+    package = Path(__file__).parents[1]
+    own = package / "recipes" if (package / "recipes").is_dir() else package.parent / "recipes"
+    return [("genkit-lab", own), *discovery.recipe_folders()]
+
+
+def installed() -> dict[str, tuple[str, Path]]:
+    """Installed recipes: name -> (distribution, file)."""
+    found: dict[str, tuple[str, Path]] = {}
+    for distribution, folder in folders():
+        for file in sorted(folder.glob("*.toml")):
+            found.setdefault(file.stem, (distribution, file))
+            found[f"{distribution}/{file.stem}"] = (distribution, file)
+    return found
+
+
+def find(recipe: str) -> tuple[Path, list[str]]:
+    """A recipe's file, by path or installed name; and what to say about it.
+
+    Raises:
+        RecipeError: There is no such file or name.
+    """
+    path = Path(recipe)
+    if path.is_file():
+        return path, []
+    known = installed()
+    if recipe in known:
+        return known[recipe][1], []
+    if path.suffix == ".toml" and path.stem in known:
+        return known[path.stem][1], [f"{recipe} is not here: taking the installed recipe {path.stem}"]
+    bare = [name for name in known if "/" not in name]
+    raise index.absent(recipe, "recipe", path.stem) or RecipeError(
+        recipe,
+        "no such recipe file or installed recipe",
+        toml.closest(path.stem, bare) or f"installed: {names(bare)}",
+    )
+
+
+def _locate(name: str, folder: Path) -> Path:
+    if (folder / name).is_file():
+        return folder / name
+    known = installed()
+    if name in known:
+        return known[name][1]
+    raise index.absent(f"extends {name!r}", "recipe", name) or RecipeError(
+        f"extends {name!r}",
+        f"no such file in {folder}, and no installed recipe of that name",
+        f"installed: {names(n for n in known if '/' not in n)}",
+    )

@@ -1,0 +1,186 @@
+"""Which components there are, by kind and name, and where each came from."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from genkit.errors import PluginError, RecipeError
+from genkit.hookspecs import Lazy
+from genkit.kernel import discovery, index
+from genkit.kinds import KINDS, Context, Kind, Setup, names
+
+
+class ComponentInfo(NamedTuple):
+    """One component on offer; `target` is not imported yet."""
+
+    kind: str
+    name: str
+    target: str
+    summary: str
+    distribution: str
+    version: str
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.distribution}/{self.name}"
+
+
+@functools.cache
+def _all() -> dict[tuple[str, str], list[ComponentInfo]]:
+    found: dict[tuple[str, str], list[ComponentInfo]] = {}
+    discovered = discovery.installed()
+    offers = [(kind, plugin, offer) for kind in KINDS for plugin, offer in discovered.calls(f"genkit_{kind}")]
+    for plugin, by_kind in discovered.calls("genkit_components"):
+        offers += [(kind, plugin, offer) for kind, offer in by_kind.items()]
+    for kind, plugin, offer in offers:
+        for name, (target, summary) in offer.items():
+            info = ComponentInfo(kind, name, target, summary, plugin.distribution, plugin.version)
+            found.setdefault((kind, name), []).append(info)
+    return found
+
+
+def forget() -> None:
+    """Discover anew at the next question, as after an installation."""
+    importlib.invalidate_caches()  # those of the folders' contents, which are by their time of change
+    for cached in (discovery.installed, _all, kinds):
+        cached.cache_clear()
+
+
+def components() -> dict[tuple[str, str], ComponentInfo]:
+    """All components by (kind, name); where two distributions offer a name, both by their full names."""
+    table: dict[tuple[str, str], ComponentInfo] = {}
+    for (kind, name), infos in sorted(_all().items()):
+        for info in infos:
+            table[kind, name if len(infos) == 1 else info.qualified] = info
+    return table
+
+
+@functools.cache
+def kinds() -> dict[str, Kind]:
+    """The kinds of the core and those that plugins added; one that cannot be imported is not there."""
+    table = dict(KINDS)
+    for _, offer in discovery.installed().calls("genkit_kinds"):
+        for name, (target, summary) in offer.items():
+            with contextlib.suppress(PluginError):
+                found = imported(Lazy(target, summary), name)
+                table |= {name: found} if isinstance(found, Kind) else {}
+    return table
+
+
+def require_kind(kind: str) -> None:
+    """Raises an error for a kind that nobody has."""
+    if kind not in kinds():
+        close = difflib.get_close_matches(kind, kinds(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"kinds: {names(kinds())}"
+        raise index.absent("kind", "kind", kind) or RecipeError("kind", f"no kind {kind!r}", hint)
+
+
+def find(kind: str, name: str, where: str = "") -> ComponentInfo:
+    """The one component of this name, or of `distribution/name`.
+
+    Raises:
+        RecipeError: No component has the name, or two distributions offer it.
+        PluginError: Its plugin is not installed, disabled, or broken.
+    """
+    where = where or kind
+    distribution, _, bare = name.rpartition("/")
+    infos = [i for i in _all().get((kind, bare), []) if distribution in ("", i.distribution)]
+    if len(infos) == 1:
+        return infos[0]
+    if infos:
+        raise RecipeError(
+            where,
+            f"{kind} {name!r} is offered by {' and '.join(i.distribution for i in infos)}",
+            f"name one: {' or '.join(repr(i.qualified) for i in infos)}",
+        )
+    raise index.absent(where, kind, bare, distribution) or _unknown(kind, bare, where)
+
+
+def _unknown(kind: str, name: str, where: str) -> PluginError | RecipeError:
+    present = {n for k, n in _all() if k == kind}
+    close = difflib.get_close_matches(name, sorted(present), n=3)
+    broken = [p for p in discovery.installed().all if p.state in ("failed", "incompatible")]
+    if broken and not close:
+        plugin = broken[0]
+        return PluginError(
+            where,
+            f"no {kind} named {name!r}, and plugin {plugin.distribution} is {plugin.state}: {plugin.why}",
+            f"installed: {names(present)}",
+        )
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"installed: {names(present)}"
+    return RecipeError(where, f"no {kind} named {name!r}", hint)
+
+
+def load(info: ComponentInfo) -> type:
+    """Import a component's class; remembers where it came from.
+
+    Raises:
+        PluginError: The import fails.
+    """
+    cls: type = imported(Lazy(info.target, info.summary), info.qualified)
+    _ORIGIN[cls] = info
+    return cls
+
+
+_ORIGIN: dict[type, ComponentInfo] = {}
+
+
+def origin(component: object) -> ComponentInfo | None:
+    """Where a component came from; None for what no installed plugin offers."""
+    cls = type(component)
+    if cls not in _ORIGIN:
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        offered = [info for infos in _all().values() for info in infos if info.target == target]
+        if not offered:
+            return None
+        _ORIGIN[cls] = offered[0]
+    return _ORIGIN[cls]
+
+
+def info_of(component: object) -> ComponentInfo:
+    """Where a component came from.
+
+    Raises:
+        PluginError: No installed plugin offers its class.
+    """
+    info = origin(component)
+    if info is None:
+        raise PluginError(type(component).__name__, "no installed plugin offers this component", "install its plugin")
+    return info
+
+
+def imported(lazy: Lazy, where: str) -> Any:
+    """What a plugin's lazy names.
+
+    Raises:
+        PluginError: The import fails.
+    """
+    module, _, name = lazy.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(where, f"cannot import {lazy.target}: {cause}", "repair or reinstall its plugin") from error
+
+
+def build(component: Any, context: Context | Setup) -> Any:
+    """The working thing of a component: what its kind's contract in `genkit.kinds` describes."""
+    kind = kinds()[info_of(component).kind]
+    return component.build(context) if kind.builds else component
+
+
+def describe(info: ComponentInfo) -> Mapping[str, Any]:
+    """A component's fields for people: {name: (type, default, help)}."""
+    from genkit.kinds import fields
+
+    table = {}
+    for name, field in fields(load(info)):
+        default = field.metadata["use"] if "slot" in field.metadata else field.default
+        kind = f"slot: {field.metadata['slot']}" if "slot" in field.metadata else field.type
+        table[name] = (kind, default, field.metadata.get("help", ""))
+    return table

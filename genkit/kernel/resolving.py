@@ -1,0 +1,195 @@
+"""Plain tables to checked components: every problem is collected, none raised before the end."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from genkit.errors import GenkitError, PluginError, RecipeError
+from genkit.kernel import registry, values
+from genkit.kernel.toml import CORE, Key, Places, Tree, spelt
+from genkit.kinds import Source, fields, names, slots
+
+Problems = list[GenkitError]
+
+
+def stop(problems: Problems) -> None:
+    """Raise what was collected: one error as it is, several as one, a line each.
+
+    Raises:
+        GenkitError: If there is any; exit code 3 if all are about plugins, else 2.
+    """
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise problems[0]
+    error = RecipeError.of([str(problem) for problem in sorted(problems, key=_line)])
+    if all(isinstance(problem, PluginError) for problem in problems):
+        error.exit_code = PluginError.exit_code
+    raise error
+
+
+def _line(problem: GenkitError) -> tuple[str, float]:
+    """The file and line that a problem names; those that name none come last."""
+    found = re.match(r"(\S+?):(\d+) ", problem.where)
+    return (found[1], float(found[2])) if found else ("\uffff", 0.0)
+
+
+def component(kind: str, name: str, /, **settings: Any) -> Any:
+    """A checked component, with its slots filled: `component("loss", "pseudo-huber", c=0.03)`.
+
+    A slot takes a component, a name, or a mapping with `use`.
+
+    Raises:
+        RecipeError: An unknown name or setting, or a wrong value; every problem at once.
+    """
+    registry.require_kind(kind)
+    problems: Problems = []
+    made = of_table(kind, {"use": name, **settings}, (kind,), problems, Places())
+    stop(problems)
+    return made
+
+
+def of_table(kind: str, table: Any, key: Key, problems: Problems, places: Places) -> Any:
+    """The component of a table with `use` (or of a bare name); None if there was a problem."""
+    if attrs.has(type(table)):
+        return _made(kind, table, key, problems, places)
+    if isinstance(table, str):
+        table = {"use": table}
+    where = places.where(key, slot=True)
+    if not isinstance(table, Mapping):
+        problems.append(RecipeError(where, f"expected a table or the name of a {kind}, got {table!r}"))
+        return None
+    use = table.get("use")
+    if not isinstance(use, str):
+        offered = names(n for k, n in registry.components() if k == kind)
+        problems.append(RecipeError(where, f"names no {kind}", f"set {spelt((*key, 'use'))} to one of: {offered}"))
+        return None
+    try:
+        cls = registry.load(registry.find(kind, use, places.where((*key, "use"))))
+    except GenkitError as error:
+        problems.append(error)
+        return None
+    return settings(cls, {k: v for k, v in table.items() if k != "use"}, key, problems, places, use)
+
+
+def _made(kind: str, made: Any, key: Key, problems: Problems, places: Places) -> Any:
+    """A component that was made in Python, if an installed plugin offers it as this kind."""
+    origin = registry.origin(made)
+    if origin is None or origin.kind != kind:
+        what = (
+            f"{type(made).__name__} is no {kind} of an installed plugin" if origin is None else f"got a {origin.kind}"
+        )
+        problems.append(RecipeError(places.where(key, slot=True), what, "docs/write-a-plugin shows how to offer one"))
+    return made
+
+
+def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places, called: str = "") -> Any:
+    """An attrs class from a table: its settings, slots and sources; None if there was a problem."""
+    before = len(problems)
+    if not isinstance(table, Mapping):
+        problems.append(RecipeError(places.where(key), f"expected a table, got {table!r}"))
+        return None
+    known = dict(fields(cls))
+    places.known.update({name: spelt((*key, name)) for name in known})
+    for name in table:
+        if name not in known:
+            problems.append(_unknown(name, table[name], cls, key, places, called))
+    given: dict[str, Any] = {}
+    for name, field in known.items():
+        here = (*key, name)
+        if "slot" in field.metadata:
+            given[field.name] = slot(field, table.get(name), here, problems, places)
+        elif name in table:
+            given[field.name] = value(cls, field, table[name], here, problems, places)
+        elif field.default is attrs.NOTHING:
+            problems.append(
+                RecipeError(places.where(here, near=(*key, "use")), "must be given", field.metadata.get("help", ""))
+            )
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**given)
+    except (ValueError, TypeError) as error:
+        problems.append(RecipeError(places.where(key), str(error), "see `genkit components show`"))
+        return None
+
+
+def slot(field: attrs.Attribute[Any], table: Any, key: Key, problems: Problems, places: Places) -> Any:
+    kind, default = field.metadata["slot"], field.metadata["use"]
+    usual = {"use": default, **field.metadata["with"]}
+    if table is None and default is None:
+        problems.append(RecipeError(places.where(key, slot=True), f"needs a {kind}", f"set {spelt((*key, 'use'))}"))
+        return None
+    if table is None:
+        table = usual
+    elif isinstance(table, Mapping) and "use" not in table and default is not None:
+        table = {**usual, **table}
+    return of_table(kind, table, key, problems, places)
+
+
+def value(cls: type, field: attrs.Attribute[Any], value: Any, key: Key, problems: Problems, places: Places) -> Any:
+    if field.metadata.get("source"):
+        return settings(Source, value, key, problems, places)
+    try:
+        structured = values.structured(value, values.type_of(cls, field))
+        if field.validator is not None:
+            field.validator(None, field, structured)
+    except (ValueError, TypeError) as error:
+        reason = str(error.args[0]) if error.args else str(error)
+        problems.append(RecipeError(places.where(key), reason, field.metadata.get("help", "")))
+        return None
+    place = places.of(key)
+    folder = place.folder if place else Path.cwd()
+    if isinstance(structured, Path):
+        return folder / structured.expanduser()
+    if cls is Source and field.name == "origin" and not structured.startswith("recipe:"):
+        path = folder / Path(structured).expanduser()  # a weights file or a run folder, else the name of a run
+        return str(path) if structured and (path.exists() or path.suffix == ".safetensors") else structured
+    return structured
+
+
+def _unknown(name: str, value: Any, cls: type, key: Key, places: Places, called: str) -> RecipeError:
+    where, known = places.where((*key, name), slot=isinstance(value, Mapping)), dict(fields(cls))
+    if key == ("objective",) and isinstance(value, Mapping | str):
+        return RecipeError(
+            where,
+            f"objective {called!r} has no slot {name!r}",
+            _hint(name, {**slots(cls), **dict.fromkeys(CORE)}, "slots", slots(cls)),
+        )
+    elsewhere = places.known.get(name)
+    of = f" of {called}" if called else ""
+    if not difflib.get_close_matches(name, known) and elsewhere:
+        return RecipeError(where, f"unknown key {name!r}{of}", f"there is {elsewhere}")
+    return RecipeError(where, f"unknown key {name!r}{of}", _hint(name, known, "keys"))
+
+
+def _hint(name: str, near: Any, what: str, known: Any = None) -> str:
+    close = difflib.get_close_matches(name, list(near), n=2)
+    mean = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"{mean}{what}: {names(near if known is None else known)}"
+
+
+def plain(component: Any) -> Tree:
+    """A component as the table that makes it again, defaults included; values that are None left out."""
+    tree: Tree = {}
+    if origin := registry.origin(component):
+        tree["use"] = origin.name if (origin.kind, origin.name) in registry.components() else origin.qualified
+    for name, field in fields(type(component)):
+        value = getattr(component, field.name)
+        if attrs.has(type(value)):
+            tree[name] = plain(value)
+        elif value is not None:
+            tree[name] = simple(value)
+    return tree
+
+
+def simple(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [simple(v) for v in value]
+    return str(value) if isinstance(value, Path) else value

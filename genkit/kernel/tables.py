@@ -1,0 +1,145 @@
+"""Tables of recipes: extended, merged, overridden and swapped."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from genkit.errors import RecipeError
+from genkit.kernel.toml import Key, Place, Places, Tree, brief, hoisted, keys_of, read
+
+MAX_EXTENDS = 8
+
+
+def merge(below: Tree, above: Tree, places: Places, inherited: set[str], key: Key = ()) -> Tree:
+    """`above` over `below`: tables merge, values replace, a table whose `use` changes is replaced.
+
+    Where the objective changes, its slots stay; their names go into `inherited`, and those that the
+    new objective does not have are dropped later.
+    """
+    merged = dict(below)
+    for name, given in above.items():
+        old, here = merged.get(name), (*key, name)
+        value = {"use": given} if isinstance(given, str) and here == ("objective",) else given
+        old = {"use": old} if isinstance(old, str) and isinstance(value, dict) else old
+        if not (isinstance(value, dict) and isinstance(old, dict)):
+            merged[name] = value
+        elif "use" in value and value["use"] != old.get("use"):
+            kept = {n: v for n, v in old.items() if isinstance(v, dict)} if here == ("objective",) else {}
+            inherited.update(kept)
+            merged[name] = merge(kept, value, places, inherited, here)
+        else:
+            merged[name] = merge(old, value, places, inherited, here)
+    return merged
+
+
+class Layers(NamedTuple):
+    """A recipe's tables after `extends`, with places and what was inherited across objectives."""
+
+    tree: Tree
+    places: Places
+    inherited: set[str]
+
+
+def load(path: Path, locate: Callable[[str, Path], Path], chain: tuple[Path, ...] = ()) -> Layers:
+    """A recipe file and those that it extends, the named ones first.
+
+    Args:
+        locate: Finds what `extends` names, given the name and the folder of the file that names it.
+
+    Raises:
+        RecipeError: A file is wrong, or extends itself, or the chain is too long.
+    """
+    path = path.resolve()
+    if path in chain or len(chain) >= MAX_EXTENDS:
+        shown = " -> ".join(brief(p) for p in (*chain, path))
+        raise RecipeError(
+            brief(path),
+            f"extends itself: {shown}" if path in chain else f"extends too far: {shown}",
+            "break the chain",
+        )
+    tree, places = read(path)
+    above = tree.pop("extends", [])
+    bases = [above] if isinstance(above, str) else above
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise RecipeError(places.where(("extends",)), f"expected a name or a list of names, got {above!r}")
+    below = Layers({}, Places(), set())
+    for base in bases:
+        layer = load(locate(base, path.parent), locate, (*chain, path))
+        below = _over(below, layer)
+    return _over(below, Layers(tree, places, set()))
+
+
+def _over(below: Layers, above: Layers) -> Layers:
+    inherited = below.inherited | above.inherited
+    merged = merge(below.tree, above.tree, below.places, inherited)
+    return Layers(merged, Places({**below.places, **above.places}), inherited)
+
+
+class Edit(NamedTuple):
+    """A value for a key, over what a recipe has; a swap replaces the whole table of a slot."""
+
+    key: Key
+    value: Any
+    place: Place
+    swap: bool = False
+
+
+def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> Layers:
+    """`path.to.key=value` after the recipe: values as in TOML, bare words as strings.
+
+    `slot=name` replaces the whole table, `metrics.fid=false` removes one.
+
+    Raises:
+        RecipeError: A setting has no `=` or no key.
+    """
+    where = "--swap" if swap else "command line"
+    place = Place(where, None, Path.cwd())
+    return edited(layers, [Edit(*_parse(text, where), place, swap) for text in settings])
+
+
+def edited(layers: Layers, edits: Iterable[Edit]) -> Layers:
+    """A recipe's tables with values changed; `use` first, since it clears. What is given stays as it was."""
+    tree, places, inherited = dict(layers.tree), Places(layers.places), set(layers.inherited)
+    for key, given, place, swap in sorted(edits, key=lambda e: e.key[-1] != "use" and not isinstance(e.value, dict)):
+        value = {"use": given} if swap and not isinstance(given, dict) else given
+        above: Any = value
+        for name in reversed(key):
+            above = {name: above}
+        out = value is False and key[0] in ("metrics", "trackers") and len(key) <= 2
+        if swap or out:
+            _remove(tree, places, key)
+        if not out:
+            tree = merge(tree, above, places, inherited)
+        for written in (key, *keys_of(value, key)) if isinstance(value, dict) else (key,):
+            places[written] = place
+    return Layers(tree, places, inherited)
+
+
+def _remove(tree: Tree, places: Places, key: Key) -> None:
+    """Take out a table, but for the objective's, whose slots stay."""
+    if key == ("objective",):
+        return
+    for name in key[:-1]:
+        tree[name] = dict(tree[name]) if isinstance(tree.get(name), dict) else {}
+        tree = tree[name]
+    tree.pop(key[-1], None)
+    places.forget(key)
+
+
+def _parse(text: str, where: str) -> tuple[Key, Any]:
+    name, equals, value = text.partition("=")
+    key = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(key):
+        raise RecipeError(f"{where} {text!r}", "expected key=value", "for instance train.steps=1000")
+    return hoisted(key), value_of(value)
+
+
+def value_of(text: str) -> Any:
+    """A value as in TOML, a bare word as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
+        return text.strip()

@@ -1,0 +1,172 @@
+"""Pictures and figures of a run, from its averaged or raw weights, put on record; also of a run that is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from genkit import keys
+from genkit.evaluation import measuring, pictures, sampling, scoring, results
+from genkit.runs import store, lock, models
+from genkit.training import checkpoint, processes
+from genkit.denoiser import Denoiser
+from genkit.runs.planning import Plan, plan
+from genkit.kernel.recipe import Recipe, other_evaluation
+from genkit.training.state import State
+from genkit.runs.callbacks import Hooks, Trackers
+
+SAMPLES_SHOWN = 64
+Watch = Callable[[dict[str, Any]], None]
+
+
+def show(planned: Plan, state: State, name: str, trackers: Trackers | None = None) -> None:
+    """Grids of samples from fixed latents."""
+    with _weights(state, planned.recipe.evaluate.weights) as denoiser:
+        for n in planned.recipe.evaluate.steps:
+            count = 4096 if planned.data.spec.shape[1:] == (1, 1) else SAMPLES_SHOWN
+            x0 = sampling.sample(denoiser, count, n, planned.recipe.evaluate.seed)
+            image = pictures.picture(measuring.images(x0, planned.data, planned.recipe.evaluate.protocol))
+            scale = max(1, 256 // image.shape[-1])
+            pictures.write(planned.folder / "samples" / f"{name}-steps{n}.png", image, scale)
+            if trackers:
+                trackers.images(state.k, f"samples-steps{n}", image)
+
+
+@contextmanager
+def _weights(state: State, which: str) -> Iterator[Denoiser]:
+    """The student with averaged or raw weights, in eval mode, as it was afterwards."""
+    student = state.program.student
+    if which == "ema":
+        with state.average.swapped():
+            yield student
+        return
+    training = student.training
+    student.eval()
+    try:
+        yield student
+    finally:
+        student.train(training)
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def measured(planned: Plan, state: State, watch: scoring.Watch = _silent) -> dict[str, Any]:
+    """Figures of the present weights, on no record."""
+    with _weights(state, planned.recipe.evaluate.weights) as denoiser:
+        return measuring.of_recipe(denoiser, planned.data, planned.recipe, planned.context, watch)
+
+
+def recorded(planned: Plan, state: State, hooks: Hooks, watch: scoring.Watch = _silent) -> dict[str, Any]:
+    """Evaluate the present weights, keep their checkpoint if they are the best so far, and record it."""
+    found = measured(planned, state, watch)
+    wanted, folder = planned.recipe.evaluate.best, planned.folder / "checkpoints"
+    if wanted and found["steps"]:
+        protocol, best = evaluation_file(planned.folder, planned.recipe).stem, checkpoint.best(folder)
+        other = best.get("protocol", protocol) != protocol
+        last = state.k == planned.recipe.train.steps  # alone it is no best, where there is one by another protocol
+        if measuring.improves(found, wanted, {} if other else best) and not (other and last):
+            if state.k not in map(checkpoint.step_of, checkpoint.present(folder)):
+                save(planned, state, hooks)
+            value = results.figures_of(found)[wanted]
+            checkpoint.pin(folder, state.k, figure=wanted, value=value, protocol=protocol)
+            hooks.tell(event="notice", text=f"step {state.k} is the best so far by {wanted}: its checkpoint stays")
+    return put(planned, found, state.k, hooks)
+
+
+def save(planned: Plan, state: State, hooks: Hooks) -> None:
+    """A checkpoint of the present step."""
+    path = checkpoint.save(
+        planned.folder / "checkpoints", state.k, state.tensors(), state.numbers(), planned.recipe.train.keep_checkpoints
+    )
+    key = keys.Key(planned.recipe.train.seed, state.k)
+    hooks("genkit_checkpoint_saved", folder=planned.folder, checkpoint=path, key=key)
+    hooks.tell(event="checkpoint", k=state.k)
+
+
+def is_final(planned: Plan, found: dict[str, Any]) -> bool:
+    """Whether an evaluation is that of the last step, at every number of sampling steps, with its pictures."""
+    wanted = [str(n) for n in planned.recipe.evaluate.steps]
+    pictures = all((planned.folder / "samples" / f"final-steps{n}.png").is_file() for n in wanted)
+    measured = found.get("k") == planned.recipe.train.steps and set(wanted) <= set(found["steps"])
+    return pictures and (measured or not planned.recipe.metrics)
+
+
+def evaluation_file(folder: Path, recipe: Recipe, at: str = "") -> Path:
+    """Where a run keeps its evaluation by the recipe's protocol; `at` says of which checkpoint, if not the newest."""
+    name, digest = measuring.name_of(recipe)
+    return folder / "evaluations" / f"{name}-{digest}{at}.json"
+
+
+def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = "") -> dict[str, Any]:
+    """An evaluation on record, with all that its figures depend on."""
+    if not planned.recipe.metrics:
+        return found
+    path = evaluation_file(planned.folder, planned.recipe, at)
+    protocol = {"name": path.stem, **planned.recipe.protocol(), "data": planned.data.identity}
+    protocol |= {name: found[name] for name in measuring.OF_PROTOCOL}
+    known = store.read(path)
+    if known.get("k") == k and known.get("protocol") == protocol:  # other numbers of steps stay
+        found = {**found, "steps": {**known["steps"], **found["steps"]}}
+    rest = {name: value for name, value in found.items() if name not in measuring.OF_PROTOCOL}
+    whole = {"protocol": protocol, "made_with": lock.made_with(planned), "k": k, **rest}
+    store.write(path, json.dumps(whole, indent=1))
+    figures = results.figures_of(whole)
+    hooks.tell(event="evaluated", k=k, protocol=path.stem, figures=figures, seconds=found["seconds"])
+    key = keys.Key(planned.recipe.train.seed, k)
+    hooks("genkit_evaluated", folder=planned.folder, figures=figures, key=key)
+    return whole
+
+
+# ---- runs that are there -------------------------------------------------------------------------
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    at: str = "latest",
+    device: str | None = None,
+    watch: Watch = lambda event: None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Evaluate a run, as its recipe says or with other settings of the table [evaluate]; it is recorded.
+
+    Under torchrun every process draws its share, and the first one records.
+
+    Args:
+        at: Which checkpoint: "latest", "best", or a step.
+
+    Returns:
+        {"protocol": …, "steps": {"1": {"figures": {"fd.fd": …}, "nfe": 1}}}
+
+    Raises:
+        GenkitError: The run has no such checkpoint, or its recipe names no metrics.
+    """
+    folder, recipe = models.reopen(run)
+    measuring.require_metrics(recipe.metrics)
+    recipe = attrs.evolve(recipe, evaluate=other_evaluation(recipe.evaluate, settings))
+    planned = plan(recipe, folder, device)
+    first = processes.rank() == 0
+
+    def progress(done: int, total: int) -> None:
+        watch({"event": "sampling", "done": done, "total": total})
+
+    with store.held(folder) if first else nullcontext(), planned.threads():
+        chosen, newest = (checkpoint.chosen(folder / "checkpoints", which) for which in (at, "latest"))
+        k, suffix = checkpoint.step_of(chosen), "" if chosen == newest else f"@{checkpoint.step_of(chosen)}"
+        denoiser = models.load(folder, recipe.evaluate.weights, planned.context.device, str(k))
+        if recipe.train.compile:
+            denoiser.compile()
+        found = measuring.of_recipe(denoiser, planned.data, recipe, planned.context, progress)
+        if not first:
+            return found
+        hooks = Hooks(lambda **what: watch(store.event(folder, **what)))
+        found = put(planned, found, k, hooks, suffix)
+    hooks("genkit_report", folder=folder)
+    return found

@@ -1,0 +1,135 @@
+"""What a run is made with, `lock.json`; and whether a folder may hold it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from typing import Any
+
+import attrs
+import torch
+
+import genkit
+from genkit.kernel import discovery
+from genkit.runs import store
+from genkit.training import processes
+from genkit.errors import CheckpointError
+from genkit.runs.planning import Plan
+from genkit.training.state import State
+
+
+def require_ours(planned: Plan) -> None:
+    """Leave a folder alone that no run has made.
+
+    Raises:
+        CheckpointError: It has files and no lock, and is not what a run leaves that was stopped at once.
+    """
+    folder = planned.folder
+    if (folder / "lock.json").exists() or not folder.exists():
+        return
+    there = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
+    begun = "recipe.toml" in there and (folder / "recipe.toml").read_text("utf-8") == planned.recipe.toml()
+    if there - ({"recipe.toml"} if begun else set()):
+        raise CheckpointError(folder, "is not empty and holds no run", "choose another --out")
+
+
+def claim(planned: Plan) -> list[str]:
+    """What has changed since the run was begun, if it was.
+
+    Raises:
+        CheckpointError: It holds another run.
+    """
+    folder, lock = planned.folder, store.read(planned.folder / "lock.json")
+    if lock and lock.get("id") != planned.id:
+        raise CheckpointError(
+            folder,
+            f"holds another run, {lock.get('id')}; this one is {planned.id}",
+            "choose another --out, or --fresh to rename it",
+        )
+    if not lock:
+        return []
+    then, now = lock.get("plugins", {}), _versions()
+    return [
+        f"made with {name} {then[name]}, going on with {now.get(name, 'none')}"
+        for name in then
+        if then[name] != now.get(name)
+    ]
+
+
+def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
+    """Write what the run is made with; what differs from when it began."""
+    path = planned.folder / "lock.json"
+    before = store.read(path)
+    now = {
+        "device": planned.context.device,
+        "threads": threads,
+        "world_size": processes.world(),
+        "micro_batch": planned.recipe.train.micro_batch,
+        "torch": torch.__version__,
+    }
+    changed = [
+        f"begun with {name} {before[name]}, going on with {value}: equal, but not bit for bit"
+        for name, value in now.items()
+        if before and before.get(name) != value
+    ]
+    lock = {
+        "name": planned.recipe.name,
+        "id": planned.id,
+        "steps": planned.recipe.train.steps,
+        **now,
+        "genkit": genkit.__version__,
+        "python": platform.python_version(),
+        "plugins": _versions(),
+        "git": _git(),
+        "spec": attrs.asdict(planned.data.spec),
+        "data": planned.data.identity,
+        "samples": len(planned.data),
+        "parameters": sum(p.numel() for p in state.program.student.parameters()),
+        "trial": before.get("trial", trial) and trial,
+        "created": before.get("created", time.time()),
+        "notices": list(planned.recipe.notices),
+    }
+    store.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    store.write(path, json.dumps(lock, indent=1))
+    return changed
+
+
+def keep(planned: Plan, trial: bool) -> None:
+    """A finished run takes the name and the evaluation of who runs it; a study takes it as it is.
+
+    A trial that somebody runs by its recipe is theirs from then on.
+    """
+    lock = store.read(planned.folder / "lock.json")
+    if trial and not lock.get("trial"):
+        return
+    store.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    kept = {**lock, "name": planned.recipe.name, "trial": trial}
+    if kept != lock:
+        store.write(planned.folder / "lock.json", json.dumps(kept, indent=1))
+
+
+def made_with(planned: Plan) -> dict[str, Any]:
+    """What an evaluation tells of it."""
+    return {
+        "genkit": genkit.__version__,
+        "torch": torch.__version__,
+        "plugins": _versions(),
+        "device": planned.context.device,
+        "world_size": processes.world(),
+        "ema": planned.recipe.tree()["ema"],
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {p.distribution: p.version for p in discovery.installed().all if p.state == "loaded"}
+
+
+def _git() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()

@@ -1,0 +1,120 @@
+"""Trained models by name: runs that are there, and weights that others start from."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genkit.data import weights
+from genkit.kernel import registry
+from genkit.runs import store
+from genkit.training import checkpoint, processes
+from genkit.denoiser import Denoiser, Program
+from genkit.errors import DataError, HardwareError, RecipeError
+from genkit.data.named import setup_of
+from genkit.data.files import cache_folder, sha256
+from genkit.kinds import Context, Source, Spec
+from genkit.kernel.loading import resolved
+from genkit.kernel.recipe import Recipe
+from genkit.kernel.tables import Layers
+from genkit.kernel.toml import Place, Places, hoist
+
+
+def reopen(run: str | Path) -> tuple[Path, Recipe]:
+    """A run's folder and its resolved recipe.
+
+    Raises:
+        GenkitError: There is no such run, or its plugins are gone.
+    """
+    folder = store.find(run)
+    tree = store.recipe_file(folder)
+    shown = str(folder / "recipe.toml")
+    places = Places({(name,): Place(shown, None, folder) for name in tree})
+    return folder, resolved(Layers(hoist(tree, shown), places, set()))
+
+
+def load(run: str | Path, weights: str = "ema", device: str | None = None, at: str = "latest") -> Denoiser:
+    """The denoiser of a run at a checkpoint, in eval mode; no data are needed.
+
+    Args:
+        weights: "ema" or "raw".
+        at: Which checkpoint: "latest", "best", or a step.
+
+    Raises:
+        GenkitError: There is no such run, or it has no such checkpoint.
+    """
+    folder, recipe = reopen(run)
+    if weights not in ("ema", "raw"):
+        raise RecipeError("weights", f"{weights!r} is neither ema nor raw")
+    lock = store.read(folder / "lock.json")
+    device = processes.pick_device(device)
+    context = Context(
+        **setup_of(recipe, device),
+        spec=Spec(**lock["spec"]),
+        data=lock["data"],
+        total_steps=recipe.train.steps,
+        load=functools.partial(load_source, device=device),
+        training=False,
+    )
+    tensors, _ = checkpoint.load(checkpoint.chosen(folder / "checkpoints", at), "cpu")
+    with torch.random.fork_rng(devices=[]):
+        program: Program = registry.build(recipe.objective, context)
+    program.load_state_dict({n.removeprefix("program/"): t for n, t in tensors.items() if n.startswith("program/")})
+    if weights == "ema":
+        ema = {n.removeprefix("ema/"): t for n, t in tensors.items() if n.startswith("ema/")}
+        program.student.network.load_state_dict(ema, strict=False)
+    program.student.objective = recipe.objective
+    return program.student.to(device).eval()
+
+
+def load_source(source: Source, device: str | None = None) -> Denoiser:
+    """The frozen denoiser that a recipe names: RUN, or recipe:NAME for the finished run of a recipe.
+
+    Raises:
+        DataError: There is no such run; says how to make it.
+    """
+    return load(_run_of(source), source.weights, device).requires_grad_(False)
+
+
+def _run_of(source: Source) -> Path:
+    if Path(source.origin).suffix in weights.FOREIGN and Path(source.origin).is_file():
+        raise DataError(source.origin, "is no .safetensors file", "genkit weights convert makes one of it")
+    name = source.origin.removeprefix("recipe:")
+    if name == source.origin:
+        return store.find(name)
+    done = [s for s in store.runs() if s.name == name and s.k >= s.steps > 0 and not s.trial]
+    if not done:
+        raise DataError(source.origin, "has no finished run here", f"make it: genkit run {name}")
+    return done[0].folder
+
+
+def content(source: Source) -> str:
+    """Identity of starting weights."""
+    path = Path(source.origin)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise DataError(path, "no such weights file", "check init.from")
+        return sha256(path)
+    folder = _run_of(source)
+    newest, _ = checkpoint.latest(folder / "checkpoints")
+    k = checkpoint.step_of(newest) if newest else 0  # a run that is still going changes what it gives
+    return f"{store.read(folder / 'lock.json')['id']}@{k}/{source.weights}"
+
+
+def start_from(program: Program, source: Source) -> None:
+    """Give the student the weights of a run or a file; all of them, or none.
+
+    Raises:
+        DataError: A tensor is missing, surplus or of another shape, or the file is damaged.
+    """
+    path = Path(source.origin)
+    if path.suffix == ".safetensors":
+        state = weights.load(path)
+    else:
+        state = load(_run_of(source), source.weights, "cpu").network.state_dict()
+    weights.fit(program.student.network, state, source.origin)
+    program.student.network.load_state_dict(state)
+    program.started()

@@ -1,0 +1,225 @@
+"""Run folders: where they are, who holds them, what happened in them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+
+from genkit.training import checkpoint
+from genkit.errors import CheckpointError, DataError, GenkitError
+
+
+def root() -> Path:
+    """Where runs are kept: `$GENKIT_RUNS`, else `runs` in the working directory."""
+    return Path(os.environ.get("GENKIT_RUNS", "runs"))
+
+
+def write(path: Path, text: str) -> None:
+    """A file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, "utf-8")
+    partial.rename(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON object of a run; empty if there is no file.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(path, "is damaged: no JSON object", "restore it, or start anew with --fresh")
+    return found
+
+
+def event(folder: Path, **what: Any) -> dict[str, Any]:
+    """Append a line to events.jsonl."""
+    line = {**what, "time": round(time.time(), 3)}
+    with (folder / "events.jsonl").open("ab+") as file:
+        torn = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
+    return line
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    """What happened, in order; a line that a kill tore is left out."""
+    found = []
+    path = folder / "events.jsonl"
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            told = json.loads(line)
+        except ValueError:
+            continue
+        found += [told] if isinstance(told, dict) else []
+    return found
+
+
+def newest_step(folder: Path) -> int:
+    """The last step that a run has told, from the end of its events; 0 if none."""
+    path = folder / "events.jsonl"
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 65536))
+        told = re.findall(rb'"k": (\d+)', file.read())
+    return int(told[-1]) if told else 0
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a run folder: one run, one process.
+
+    Raises:
+        CheckpointError: Another process holds it; names host and pid.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        if not _locked(file):
+            file.seek(0)
+            who = file.read().strip() or "another process"
+            raise CheckpointError(folder, f"is in use by {who}", "wait for it, or stop it")
+        file.truncate(0)
+        file.write(f"{socket.gethostname()} pid {os.getpid()}")
+        file.flush()
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the lock was to be had; asked again for a moment, since `holder` has it while it looks."""
+    for wait in (0.0, 0.01, 0.05, 0.1):
+        time.sleep(wait)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def holder(folder: Path) -> str:
+    """Who holds a run folder, host and pid; empty if nobody does."""
+    try:
+        with (folder / ".lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return ""
+            except OSError:
+                return file.read().strip() or "another process"
+    except FileNotFoundError:
+        return ""
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """A run at a glance."""
+
+    folder: Path
+    name: str
+    id: str
+    state: str
+    k: int
+    steps: int
+    figures: dict[str, dict[str, float]]
+    trial: bool
+    created: float
+
+
+def summary(folder: Path) -> Summary:
+    """What a run folder holds; its state is done, diverged, preempted, running, stopped or new."""
+    lock = read(folder / "lock.json")
+    last: dict[str, Any] = next(
+        (e for e in reversed(events(folder)) if e.get("event") in ("end", "start", "resume")), {}
+    )
+    newest = checkpoint.present(folder / "checkpoints")
+    k, steps = checkpoint.step_of(newest[-1]) if newest else 0, lock.get("steps", 0)
+    state = last.get("outcome") or ("running" if holder(folder) else "stopped" if newest else "new")
+    table = next(iter(evaluations(folder)), {}).get("steps", {})
+    figures = {n: row["figures"] for n, row in table.items()}
+    return Summary(
+        folder=folder,
+        name=lock.get("name", folder.name),
+        id=lock.get("id", ""),
+        state=state,
+        k=k,
+        steps=steps,
+        figures=figures,
+        trial=bool(lock.get("trial")),
+        created=float(lock.get("created", 0.0)),
+    )
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, that of the most samples first."""
+    found = [read(file) for file in sorted((folder / "evaluations").glob("*.json"))]
+    return sorted(found, key=lambda e: e.get("protocol", {}).get("samples", 0), reverse=True)
+
+
+def runs(damaged: Callable[[str], None] = lambda text: None) -> list[Summary]:
+    """All runs, newest first.
+
+    Args:
+        damaged: Told of each folder that cannot be read, which is left out.
+    """
+    found = []
+    for folder in sorted(path.parent for path in root().glob("*/lock.json")):
+        try:
+            found.append(summary(folder))
+        except (GenkitError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            damaged(f"{folder} is passed over: {error}")
+    return sorted(found, key=lambda s: s.created, reverse=True)
+
+
+def find(run: str | Path) -> Path:
+    """A run folder by path, name, the beginning of its id, or `latest`.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    path = Path(run)
+    if (path / "lock.json").is_file():
+        return path
+    known = runs()
+    if str(run) == "latest" and known:  # an arm of a study only where there is nothing else
+        return min(known, key=lambda s: s.trial).folder
+    named = [s for s in known if str(run) == s.folder.name or (str(run) == s.name and not s.trial)]
+    found = named or [s for s in known if len(str(run)) >= 3 and s.id.startswith(str(run))]
+    if len(found) == 1:
+        return found[0].folder
+    if found:
+        raise DataError(
+            f"run {run!r}",
+            f"is {len(found)} runs: {', '.join(s.folder.name for s in found[:5])}",
+            "name one by its folder or id",
+        )
+    raise DataError(f"run {run!r}", f"there is none in {root()}", "`genkit runs list` shows them")
+
+
+def recipe_file(folder: Path) -> dict[str, Any]:
+    """The resolved recipe of a run.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    path = folder / "recipe.toml"
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(path, "is missing or damaged", "run the recipe again") from error

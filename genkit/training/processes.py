@@ -1,0 +1,196 @@
+"""Where a training runs: its device and threads, and several processes as one.
+
+Processes meet by plain torch.distributed, and gradients are averaged by hand.
+
+Gradients are averaged after the last micro-batch's backward pass, in one flat buffer per dtype, rather
+than by a DDP wrapper: it serves every program alike (alternating optimizers, Jacobian-vector products,
+weights without a gradient in this step), and costs one all-reduce that is short beside a step.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from genkit.errors import DataError, HardwareError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def start(device: str) -> str:
+    """Join the group that torchrun describes in the environment, if it does; this process's device.
+
+    Raises:
+        HardwareError: The environment speaks of several processes, but not of how they meet.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
+        return device
+    if missing := [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]:
+        raise HardwareError(
+            "WORLD_SIZE",
+            f"{os.environ['WORLD_SIZE']} processes, but {missing[0]} is not set",
+            "start them with torchrun, or unset WORLD_SIZE",
+        )
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    importlib.import_module("torch.distributed.nn.functional")  # its defaults keep the group of its first import
+    with _stdout_aside():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=30))
+    atexit.register(dist.destroy_process_group)  # gloo's threads must not outlive the interpreter: that aborts
+    return device
+
+
+@contextmanager
+def _stdout_aside() -> Iterator[None]:
+    """Have stdout on stderr: older gloo tells there that it is connected, and stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def average(tensors: Iterable[Tensor | None]) -> None:
+    """Replace each tensor by its mean over all processes. A `None` must be `None` everywhere."""
+    if world() == 1:
+        return
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor is not None:
+            by_dtype.setdefault(tensor.dtype, []).append(tensor)
+    for group in by_dtype.values():
+        flat = torch.cat([tensor.flatten() for tensor in group]) / world()
+        _together(dist.all_reduce, flat)
+        for tensor, mean in zip(group, torch.split(flat, [t.numel() for t in group]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set on any process."""
+    if world() == 1:
+        return flag
+    found = torch.tensor(float(flag), device=_device())
+    _together(dist.all_reduce, found, dist.ReduceOp.MAX)
+    return bool(found.item())
+
+
+def least(value: float) -> float:
+    """The smallest of the processes' values."""
+    if world() == 1:
+        return value
+    found = torch.tensor(value, dtype=torch.float64, device=_device())
+    _together(dist.all_reduce, found, dist.ReduceOp.MIN)
+    return found.item()
+
+
+def gather(thing: Any) -> list[Any]:
+    """Every process's thing, in order of rank."""
+    if world() == 1:
+        return [thing]
+    things: list[Any] = [None] * world()
+    _together(dist.all_gather_object, things, thing)
+    return things
+
+
+def _together(act: Callable[..., Any], *given: Any) -> None:
+    """What all processes do at once.
+
+    Raises:
+        HardwareError: Another process is gone; what ended it, it says itself.
+    """
+    try:
+        act(*given)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise HardwareError(f"process {rank()}", "another process is gone", "see what that one said") from error
+
+
+def reduce(work: Callable[[], T], combine: Callable[[list[T]], R]) -> R:
+    """`combine` of what `work` gives on every process: made on the first, told to all.
+
+    Raises:
+        DataError: On every process, if one of them met it.
+    """
+    if world() == 1:
+        return combine([work()])
+    mine = _outcome(work)
+    theirs: list[Any] | None = [None] * world() if rank() == 0 else None
+    _together(dist.gather_object, mine, theirs)
+    said: list[Any] = [None]
+    if theirs is not None:
+        failed = next((outcome for outcome in theirs if outcome[1]), None)
+        said = [failed or _outcome(lambda: combine([value for value, _ in theirs]))]
+    _together(dist.broadcast_object_list, said)
+    result, problem = said[0]
+    if problem:
+        raise DataError(*problem)
+    return result  # type: ignore[no-any-return]
+
+
+def _outcome(work: Callable[[], T]) -> tuple[T | None, tuple[str, str, str] | None]:
+    try:
+        return work(), None
+    except DataError as error:
+        return None, (error.where, error.what, error.hint)
+
+
+def _device() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+
+
+# ---- device and threads --------------------------------------------------------------------------
+
+
+def pick_device(wanted: str | None) -> str:
+    """A device that is here: the one that is wanted, else a card, else the CPU.
+
+    Raises:
+        HardwareError: It is none, or is not here.
+    """
+    device = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise HardwareError("--device", f"{device!r} is no device", "cpu, cuda, cuda:1 or mps")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (kind == "cuda" and int(index or 0) >= cards) or (kind == "mps" and not torch.backends.mps.is_available()):
+        raise HardwareError("--device", f"{device} is not here", "choose another, or leave the choice to genkit")
+    return device
+
+
+@contextmanager
+def threads(wanted: int | None, small: bool) -> Iterator[int]:
+    """CPU threads while it lasts: as wanted, else one for small samples, else torch's choice.
+
+    A small network gains nothing from a second thread, and on a busy machine can lose much.
+    """
+    before = torch.get_num_threads()
+    count = wanted or (1 if small else before)
+    torch.set_num_threads(count)
+    try:
+        yield count
+    finally:
+        torch.set_num_threads(before)

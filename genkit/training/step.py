@@ -1,0 +1,105 @@
+"""A training step, and training as a generator of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genkit.data import sources
+from genkit.denoiser import Loss
+from genkit.errors import Diverged, PluginError
+from genkit.kernel.recipe import Train
+from genkit.keys import Key
+from genkit.kinds import Batch, Data
+from genkit.training import processes
+from genkit.training.state import State
+
+Figures = dict[str, Tensor | float]
+
+
+def train(state: State, dataset: Data, settings: Train | None = None, **given: Any) -> Iterator[Figures]:
+    """Take the steps from `state.k` to the last; after each, yields its figures as device scalars.
+
+    Nothing is read back from the device here: call `float` on a figure when you want to see it.
+
+    Args:
+        settings: The table [train]; or give its keys as keywords.
+    """
+    settings = settings or Train(**given)
+    stream = sources.batches(dataset, settings.seed, state.k, settings.batch_size, processes.rank(), processes.world())
+    state.program.train()
+    while state.k < settings.steps:
+        yield train_step(state, next(stream), settings)
+
+
+def train_step(state: State, batch: Batch, settings: Train) -> Figures:
+    """Take step k: one backward pass and update for each parameter group, then the average."""
+    key = Key(settings.seed, state.k, processes.rank())
+    figures: Figures = {}
+    for phase, optimizer in state.optimizers.items():
+        for other in state.optimizers.values():
+            other.zero_grad(set_to_none=True)
+        figures |= _backward(state, batch, key.during(phase), settings)
+        processes.average(p.grad for group in optimizer.param_groups for p in group["params"])
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * state.rule.lr_scale(state.k, settings.steps)
+        optimizer.step()
+    state.average.update(state.ema.beta(state.k, settings.batch_size))
+    state.program.after_step(state.k)
+    state.k += 1
+    return figures
+
+
+def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
+    """Gradients of the batch's mean loss, one micro-batch at a time."""
+    size = len(batch.x)
+    part = settings.micro_batch or size
+    total: Tensor | float = 0.0
+    figures: Figures = {}
+    for micro, start in enumerate(range(0, size, part)):
+        stop = min(start + part, size)
+        here = key if part >= size else key.part(micro, start, stop, size)
+        loss = _forward(state, batch.rows(start, stop), here, settings)
+        if loss.values.shape != (stop - start,):
+            raise PluginError(
+                "objective",
+                f"gave losses of shape {tuple(loss.values.shape)}",
+                f"it owes one for each of {stop - start} samples",
+            )
+        share = loss.values.sum() / size
+        share.backward()  # type: ignore[no-untyped-call]
+        total = total + share.detach()
+        for name, value in loss.figures.items():  # means over the batch, as the loss is
+            mean = isinstance(value, Tensor) and part < size
+            figures[name] = figures.get(name, 0.0) + value * ((stop - start) / size) if mean else value
+    name = "loss" if len(state.optimizers) == 1 else f"loss_{key.phase}"
+    bad = torch.where(torch.isfinite(total), torch.inf, float(state.k))  # type: ignore[arg-type]
+    state.bad = torch.minimum(state.bad, bad)
+    return {name: total, **figures}
+
+
+def _forward(state: State, batch: Batch, key: Key, settings: Train) -> Loss:
+    if settings.precision == "float32":
+        return state.program(batch, state.k, key)  # type: ignore[no-any-return]
+    with torch.autocast(batch.x.device.type, torch.bfloat16):
+        return state.program(batch, state.k, key)  # type: ignore[no-any-return]
+
+
+def require_finite(state: State) -> None:
+    """Read back whether a loss has not been finite, or a weight no longer is, on any process.
+
+    Raises:
+        Diverged: It has; names the step.
+    """
+    weights = [p.isfinite().all() for p in state.program.student.parameters()]
+    broken = torch.where(torch.stack(weights).all(), torch.inf, float(state.k - 1))
+    k = processes.least(torch.minimum(state.bad, broken).item())
+    if k != float("inf"):
+        raise Diverged(
+            f"step {int(k)}",
+            "the loss is not finite, or a weight is not",
+            "lower optimizer.lr, or clip: optimizer.clip = 1.0",
+        )

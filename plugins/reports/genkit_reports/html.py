@@ -1,0 +1,50 @@
+"""Parts of offline pages: a document with its style, tables, pictures, sections."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+CSS = Path(__file__).with_name("report.css")
+
+
+def document(title: str, body: str, style: str = "", script: str = "") -> str:
+    """A whole page that opens offline and loads nothing: its own style and, if one is given, its own script."""
+    runs = " script-src 'unsafe-inline';" if script else ""
+    policy = f"default-src 'none'; style-src 'unsafe-inline';{runs} img-src data:"
+    script = f"<script>{script}</script>" if script else ""
+    return f"""<!doctype html>
+<html lang=en><head><meta charset=utf-8>
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name=viewport content="width=device-width, initial-scale=1"><meta name=color-scheme content="light dark">
+<title>{escape(title)}</title><style>{CSS.read_text("utf-8")}{style}</style></head>
+<body><main>{body}</main>{script}</body></html>
+"""
+
+
+def section(title: str, body: str, look: str = "") -> str:
+    """A titled part of a page; nothing where there is nothing to show."""
+    return f'<section class="{look}"><h2>{title}</h2><div class=body>{body}</div></section>' if body else ""
+
+
+def table(rows: Iterable[list[str]], caption: str = "") -> str:
+    """A table whose first row and first column are headers."""
+    head, *body = [[escape(cell) for cell in row] for row in rows]
+    top = "".join(f"<th scope=col>{cell}</th>" for cell in head)
+    lines = "".join(f"<tr><th scope=row>{r[0]}</th>{''.join(f'<td>{c}</td>' for c in r[1:])}</tr>" for r in body)
+    caption = f"<caption>{caption}</caption>" if caption else ""
+    return f"<div class=wide><table>{caption}<thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
+
+
+def picture(path: Path, alt: str, caption: str) -> str:
+    """A picture inside the page, enlarged by a whole number; empty while it is not all written."""
+    data = path.read_bytes()
+    if not data.startswith(b"\x89PNG") or b"IEND" not in data[-12:]:
+        return ""
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    wide = width * max(1, round(480 / max(width, 1)))
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    image = f'<img src="{source}" alt="{escape(alt)}" width={width} height={height} style="--wide:{wide}px">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"

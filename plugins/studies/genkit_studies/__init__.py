@@ -1,0 +1,16 @@
+"""Studies: a recipe against itself with components swapped, over seeds, and what the differences are worth.
+
+Read `designs` first (a question becomes arms), then `planning` (arms become trials), `running` (trials run where there
+is a slot) and `comparison` (what they came to).
+"""
+
+from genkit.hookspecs import hookimpl, lazy
+
+GENKIT_API = 1
+
+
+@hookimpl
+def genkit_commands():
+    return {
+        "ablate": lazy("genkit_studies.commands:ablate", "Run a recipe again with components swapped, and compare.")
+    }

@@ -1,0 +1,137 @@
+"""A study from its question to its trials: `genkit.ablate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from genkit.errors import RecipeError
+from genkit.kernel import loading as recipes
+from genkit.kernel import registry
+from genkit.kernel.toml import Place
+from genkit.runs import store
+from genkit.training import processes
+from genkit_studies import factors, files, planning, running
+from genkit_studies.designs import Question
+from genkit_studies.pool import LocalPool, places
+from genkit_studies.study import Arm, Study
+
+QUICK_START = "ict_digits"
+
+
+def ask(
+    recipe: str | Path | None = None,
+    swaps: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    *,
+    origin: str | Path | None = None,
+    to: str | Path | None = None,
+    **told: Any,
+) -> Question:
+    """A question from swaps, from two recipes, or from a study file.
+
+    Args:
+        recipe: A recipe, or a study file, by path or name; with `origin` alone it is the recipe to arrive at.
+        swaps: `slot=name[,name…]`, `slot={use="name", …}` or `key.path=value[,value…]`.
+        overrides: `key.path=value`, for all arms.
+        origin: The recipe to start from; the factors are what makes `to` of it.
+        told: `design`, `seeds`, `metric` or `name`, over what is said elsewhere.
+
+    Raises:
+        GenkitError: The question, or a recipe, is wrong; every problem at once.
+    """
+    told = {name: value for name, value in told.items() if value}
+    file = files.find(str(recipe)) if recipe and not origin else None
+    if file and (swaps or to):
+        raise RecipeError(file, "is a study file, and has its own factors", "leave --swap and --to out, or copy it")
+    if file:
+        return attrs.evolve(files.question(file, overrides), **told)
+    if bool(origin) != bool(to) and not (origin and recipe):
+        raise RecipeError("ablate", "--from and --to are two halves of one question", "give both")
+    start = origin or recipe or default_recipe()[0]
+    layers, notices = recipes.layers_of(start, overrides)
+    base = recipes.resolved(layers, notices)
+    if origin:
+        if swaps:
+            raise RecipeError("ablate", "--swap beside --from and --to", "ask one at a time, or write a study file")
+        if to and recipe:
+            raise RecipeError("ablate", f"{recipe} beside --from and --to", "give two recipes, not three")
+        other = to or recipe
+        found = factors.between(base, recipes.load_recipe(str(other), overrides), Place(str(other), None, Path.cwd()))
+    else:
+        found = factors.of_swaps(base, swaps)
+    return Question(**{"name": base.name, "base": layers, "factors": found, "notices": tuple(notices), **told})
+
+
+def default_recipe() -> tuple[Path | str, str]:
+    """The recipe of a study that names none, and where it comes from."""
+    own = next((s for s in store.runs() if not s.trial), None)
+    if own:
+        return own.folder / "recipe.toml", f"the recipe of the newest run, {own.folder.name}"
+    return QUICK_START, f"the installed recipe {QUICK_START}"
+
+
+@contextmanager
+def launched(
+    device: str | None = None, jobs: int | None = None, per_device: int = 1, name: str = ""
+) -> Iterator[tuple[Any, str]]:
+    """A launcher, closed at the end, and the device that its trials are told.
+
+    Args:
+        name: A launcher of a plugin; by default the core's own, whose slots the other arguments say.
+    """
+    if name:
+        yield registry.load(registry.find("launcher", name))(), processes.pick_device(device)
+        return
+    chosen, where = places(device, jobs, per_device)
+    pool = LocalPool(where)
+    pool.start()
+    try:
+        yield pool, chosen
+    finally:
+        pool.close()
+
+
+def untried(study: Study, only: str = "") -> list[Arm]:
+    """Arms that have trials to run, and none that has shown that it runs."""
+    wanted = {study.trials[i].arm for i in running.missing(study, only)}
+    shown = {trial.arm for trial in study.trials if trial.state in planning.ENDED}
+    return [arm for arm in study.arms if arm.label in wanted - shown]
+
+
+def ablate(
+    recipe: str | Path | None = None,
+    swaps: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    *,
+    design: str = "",
+    seeds: Sequence[int] = (),
+    device: str | None = None,
+    jobs: int | None = None,
+    per_device: int = 1,
+    fail_fast: bool = False,
+    watch: Callable[[Study], None] = lambda study: None,
+    **question: Any,
+) -> Study:
+    """Run the baseline and what differs from it, compare; what is done is not run again.
+
+    Args:
+        recipe: A recipe or a study file; by default the newest run's that is no trial, else the quick start's.
+        design: "one-at-a-time", "leave-one-out", "add-on" or "grid".
+        seeds: A trial of each arm for each; by default the recipe's own.
+        jobs: How many trials at a time; by default one on a CPU, one a card otherwise.
+        question: More of what `ask` takes: `origin`, `to`, `metric`, `name`.
+
+    Raises:
+        GenkitError: The question is wrong, or an arm cannot run; nothing was run.
+        Stopped: A signal came; the same call goes on.
+    """
+    asked = ask(recipe, swaps, overrides, design=design, seeds=tuple(seeds), **question)
+    with launched(device, jobs, per_device) as (launcher, chosen):
+        planned = planning.plan(asked, chosen)
+        running.try_out(planned, launcher, chosen, untried(planned))
+        return running.run(planned, launcher, chosen, fail_fast=fail_fast, watch=watch)

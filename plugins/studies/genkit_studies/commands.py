@@ -1,0 +1,161 @@
+"""`genkit ablate`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genkit.cli import show
+from genkit.cli.options import Device, Json
+
+if TYPE_CHECKING:
+    from genkit_studies.designs import Question
+    from genkit_studies.study import Study
+
+ASK_ABOVE = 600  # seconds
+
+
+def ablate(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe or a study file; else the newest run's.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
+    swap: Annotated[list[str] | None, typer.Option(help="slot=component[,component] or key=value[,value].")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="The recipe to start from ...")] = None,
+    to: Annotated[str | None, typer.Option(help="... and that to arrive at: what differs is asked about.")] = None,
+    design: Annotated[str, typer.Option(help="one-at-a-time, leave-one-out, add-on or grid.")] = "",
+    seeds: Annotated[str, typer.Option(help="How many (3), or which (0,1,7); else the recipe's own.")] = "",
+    metric: Annotated[str, typer.Option(help="The figure that it is about, such as fd.fd@1.")] = "",
+    jobs: Annotated[int | None, typer.Option(help="Trials at a time.", show_default=False)] = None,
+    per_device: Annotated[int, typer.Option(help="Trials at a time on each GPU.")] = 1,
+    only: Annotated[str, typer.Option(help="failed: run those alone that crashed before.")] = "",
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that crashes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Try two steps of each arm, show the plan, stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long plan.")] = False,
+    launcher: Annotated[str, typer.Option(help="Where trials run; else in processes here.")] = "",
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Run a recipe and what differs from it, compare; the same command runs only what is missing.
+
+    `genkit ablate report STUDY` makes the tables of a study again.
+    """
+    from genkit.errors import RecipeError
+    from genkit_studies import ablation, planning, progress, running, study
+
+    if only not in ("", "failed"):
+        raise RecipeError("--only", f"{only!r}", "only failed is known")
+    given = list(overrides or [])
+    if recipe == "report":
+        _report(given, json)
+        return
+    if recipe and "=" in recipe:
+        given, recipe = [recipe, *given], None
+    if recipe is None and not start:
+        chosen, said = ablation.default_recipe()
+        recipe = str(chosen)
+        show.say(f"note: taking {said}")
+    asked = ablation.ask(recipe, swap or [], given, origin=start, to=to, design=design, metric=metric)
+    asked = _with_seeds(asked, seeds)
+    with ablation.launched(device, jobs, per_device, launcher) as (where, told):
+        planned = planning.plan(asked, told)
+        seconds = running.try_out(planned, where, told, ablation.untried(planned, only))
+        wanted = running.missing(planned, only)
+        if dry_run and json:
+            show.as_json({**study.as_plain(planned), "seconds": seconds, "to_run": len(wanted)})
+        else:
+            whole = _plan(planned, wanted, seconds, where.slots, to_stdout=dry_run)
+        if dry_run or not (yes or _agreed(whole)):
+            return
+        with progress.watching(planned, wanted, seconds, where.slots) as watch:
+            done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=watch)
+    _present(done, json)
+
+
+def _with_seeds(asked: Question, text: str) -> Question:
+    """The question with `--seeds 3`, from the recipe's own on, or `--seeds 0,1,7`."""
+    import attrs
+
+    from genkit.errors import RecipeError
+
+    if not text:
+        return asked
+    try:
+        numbers = [int(part) for part in text.split(",")]
+        if min(numbers) < 0 or (len(numbers) == 1 and numbers[0] < 1):
+            raise ValueError
+    except ValueError:
+        raise RecipeError("--seeds", f"{text!r} says not which", "give how many, 3, or which, 0,1,7") from None
+    first = asked.base.tree.get("train", {}).get("seed", 0)
+    return attrs.evolve(asked, seeds=tuple(numbers if "," in text else range(first, first + numbers[0])))
+
+
+def _plan(planned: Study, wanted: list[int], seconds: dict[str, float], slots: int, to_stdout: bool) -> float:
+    """Show what will be done; the seconds that it will take."""
+    from genkit_studies import progress, study
+
+    rows = [["arm", "changes", "trials", "about"]]
+    trials = [planned.trials[i] for i in wanted]
+    for arm in planned.arms:
+        todo = sum(trial.arm == arm.label for trial in trials)
+        about = f"{todo} x {show.clock(progress.each(planned, arm, seconds))}" if todo else "-"
+        rows.append([arm.label, "; ".join(arm.changes) or "-", study.states(planned.of(arm)), about])
+    whole, clock = (progress.left(planned, trials, seconds, n) for n in (1, slots))
+    counted = f"{len(planned.arms)} arms, seeds {', '.join(map(str, planned.seeds))}: {len(planned.trials)} trials"
+    hours = f"about {whole / 3600:.2g} device hours, {show.clock(clock)} with {slots} at a time"
+    show.table(rows, file=sys.stdout if to_stdout else sys.stderr)
+    show.say(f"{counted}, {len(wanted)} to run" + (f"; {hours}" if wanted else ""))
+    show.say(f"study {planned.folder}")
+    return clock
+
+
+def _agreed(seconds: float) -> bool:
+    if seconds <= ASK_ABOVE or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    return typer.confirm(f"This takes about {show.clock(seconds)}. Go on?", err=True)
+
+
+def _report(given: list[str], json: bool) -> None:
+    """The tables of a study, made again from what is stored."""
+    from genkit.errors import RecipeError
+    from genkit_studies import comparison, page, study
+
+    if len(given) > 1:
+        raise RecipeError("ablate report", f"{len(given)} studies", "name one")
+    found = study.load(study.find(given[0] if given else "latest"))
+    names = [*comparison.write(found), page.write(found).name]
+    if json:
+        show.as_json(comparison.as_plain(found))
+        return
+    _compared(found)
+    for name in names:
+        print(found.folder / name)
+
+
+def _compared(done: Study) -> None:
+    from genkit_studies import comparison
+
+    rows = comparison.compare(done)
+    for name in comparison.figure_names(done) or [""]:
+        show.table(comparison.table(done, rows, name))
+        print()
+    for sentence in comparison.sentences(done, rows):
+        print(sentence)
+
+
+def _present(done: Study, json: bool) -> None:
+    """The table, what it says, where the runs are, and the exit code."""
+    from genkit_studies import comparison, page, study
+
+    comparison.write(done)
+    page = page.write(done)
+    show.as_json(study.as_plain(done)) if json else _compared(done)
+    if not json:
+        for trial in done.trials:
+            print(f"{trial.folder}  {trial.arm}, seed {trial.seed}{': ' * bool(trial.reason)}{trial.reason}")
+        print(f"report {page}")
+    states = {trial.state for trial in done.trials}
+    if states & {"crashed", "out-of-memory"}:
+        raise typer.Exit(5)
+    if states - {"done", "diverged"}:
+        raise typer.Exit(75)

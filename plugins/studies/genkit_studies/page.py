@@ -1,0 +1,148 @@
+"""A study on one page: `report.html`, with what it says, its table, effects, curves, samples and costs; offline."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from genkit.evaluation.results import finite
+from genkit.runs import store
+from genkit_reports import html
+from genkit_reports.charts import Series, chart, running_median
+from genkit_reports.history import read
+from genkit_studies import comparison
+from genkit_studies.comparison import Row
+from genkit_studies.study import Arm, Study, Trial
+
+STYLE = """
+.effects{display:grid;grid-template-columns:minmax(7rem,auto) 1fr auto;gap:.55rem 1rem;align-items:center}
+.effects .lane{position:relative;height:1.3rem;border-bottom:1px solid var(--line)}
+.effects .zero{position:absolute;top:-.3rem;bottom:-.3rem;border-left:1px dashed var(--soft)}
+.effects .span{position:absolute;top:calc(50% - 1px);height:2px;background:var(--c0)}
+.effects .dot{position:absolute;top:calc(50% - 5px);width:10px;height:10px;margin-left:-5px;border-radius:50%;
+background:var(--c0)}.effects .noise{opacity:.45}.effects code{color:var(--ink)}
+.wide td{white-space:nowrap}section .note{margin-bottom:1rem}
+@media(max-width:640px){.effects{grid-template-columns:1fr auto}.effects>span{grid-column:1/-1;margin-bottom:-.5rem}}
+.said{font-size:1.05rem;margin-top:.4rem;color:var(--ink)}th[data-sort]{cursor:pointer}
+"""
+SCRIPT = """
+for (const th of document.querySelectorAll("thead th")) {
+  th.dataset.sort = ""; th.tabIndex = 0;
+  const sort = () => {
+    const body = th.closest("table").tBodies[0], at = th.cellIndex, down = th.dataset.sort === "up";
+    const key = row => { const n = parseFloat(row.cells[at].textContent); return isNaN(n) ? Infinity : n; };
+    const rows = [...body.rows].sort((a, b) => key(a) - key(b) ||
+      a.cells[at].textContent.localeCompare(b.cells[at].textContent));
+    body.append(...(down ? rows.reverse() : rows)); th.dataset.sort = down ? "down" : "up";
+  };
+  th.onclick = sort; th.onkeydown = e => { if (e.key === "Enter") sort(); };
+}
+"""
+
+
+def page(of: Study) -> str:
+    """The whole page as HTML; every text of the study is escaped."""
+    rows = comparison.compare(of)
+    parts = [
+        _header(of, rows),
+        _figures(of, rows),
+        _effects(of, rows),
+        _curves(of),
+        *_samples(of),
+        _arms(of, rows),
+    ]
+    return html.document(f"{of.name} – genkit study", "".join(parts), STYLE, SCRIPT)
+
+
+def write(of: Study) -> Path:
+    """Write `report.html` into the study's folder."""
+    target = of.folder / "report.html"
+    store.write(target, page(of))
+    return target
+
+
+def _header(of: Study, rows: list[Row]) -> str:
+    said = "".join(f"<p class=said>{escape(text)}</p>" for text in comparison.sentences(of, rows))
+    seconds = sum(row.seconds for row in rows)
+    chips = {
+        "design": of.design,
+        "arms": len(of.arms),
+        "seeds": ", ".join(map(str, of.seeds)),
+        "trials": len(of.trials),
+        "device hours": f"{seconds / 3600:.2g}",
+        "id": of.id,
+    }
+    listed = "".join(f"<li><span>{name}</span>{escape(str(value))}</li>" for name, value in chips.items())
+    return f"<header><p class=over>study</p><h1>{escape(of.name)}</h1>{said}<ul class=chips>{listed}</ul></header>"
+
+
+def _figures(of: Study, rows: list[Row]) -> str:
+    """A table for each figure, that which the study is about first."""
+    tables = [html.table(comparison.table(of, rows, name)) for name in comparison.figure_names(of) or [""]]
+    return html.section("Figures", f"<p class=note>{escape(comparison.note(rows))}</p>{''.join(tables)}")
+
+
+def _effects(of: Study, rows: list[Row]) -> str:
+    """Each arm's difference to the baseline with its interval, on one scale."""
+    names = comparison.figure_names(of)
+    told = [(row.arm.label, row.differences[names[0]]) for row in rows if names and names[0] in row.differences]
+    ends = [v for _, d in told for v in (d.estimate.mean, d.estimate.low, d.estimate.high) if v is not None]
+    if not ends:
+        return ""
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    air = (high - low) * 0.04 or 1.0
+
+    def at(value: float) -> str:
+        return f"{100 * (value - low + air) / (high - low + 2 * air):.2f}%"
+
+    lanes = []
+    for label, d in told:
+        one = d.estimate
+        span = ""
+        if one.low is not None and one.high is not None:
+            wide = 100 * (one.high - one.low) / (high - low + 2 * air)
+            span = f'<i class=span style="left:{at(one.low)};width:{wide:.2f}%"></i>'
+        lane = f'<i class=zero style="left:{at(0)}"></i>{span}<i class=dot style="left:{at(one.mean)}"></i>'
+        look = "lane" if d.clear else "lane noise"
+        lanes.append(f'<span>{escape(label)}</span><div class="{look}">{lane}</div><code>{one.mean:+.3g}</code>')
+    way = comparison.better(of, names[0])
+    note = f"<p class=note>{escape(names[0])}, difference to {escape(of.arms[0].label)}"
+    note += f"; {way} is better" * bool(way) + "; pale: within noise, or too few seeds to tell</p>"
+    return html.section("Effects", f"{note}<div class=effects>{''.join(lanes)}</div>")
+
+
+def _first(of: Study, arm: Arm) -> Trial:
+    return of.of(arm)[0]
+
+
+def _curves(of: Study) -> str:
+    """The loss of each arm's first seed; losses of different metrics have different scales."""
+    lines = []
+    for i, arm in enumerate(of.arms):
+        steps = sorted(read(_first(of, arm).folder).steps.items())
+        points = [(k, finite(e.get("figures", {}).get("loss"))) for k, e in steps]
+        lines.append(Series(arm.label, running_median(points), f"c{i % 6}"))
+    drawn = chart("loss", lines, log=True, note=f"seed {of.seeds[0]}, log scale; losses differ in scale between arms")
+    return html.section("Curves", f"<div class=large>{drawn}</div>" if drawn else "")
+
+
+def _samples(of: Study) -> list[str]:
+    """Grids of all arms from the same latents, a row for each number of sampling steps."""
+    found = []
+    for n in of.arms[0].recipe.evaluate.steps:
+        grids = []
+        for arm in of.arms:
+            path = _first(of, arm).folder / "samples" / f"final-steps{n}.png"
+            if path.is_file():
+                grids.append(html.picture(path, f"Samples of {arm.label} in {n} steps", arm.label))
+        found.append(html.section(f"Samples in {n} step{'s' * (n > 1)}, seed {of.seeds[0]}", "".join(grids), "grids"))
+    return found
+
+
+def _arms(of: Study, rows: list[Row]) -> str:
+    """What each arm changes, what it cost, and where its runs are."""
+    table = [["arm", "changes", "seconds", "runs"]]
+    for row in rows:
+        runs = ", ".join(trial.folder.name for trial in of.of(row.arm))
+        table.append([row.arm.label, "; ".join(row.arm.changes) or comparison.GAP, f"{row.seconds:.0f}", runs])
+    return html.section("Arms", html.table(table))

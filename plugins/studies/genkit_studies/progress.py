@@ -1,0 +1,136 @@
+"""A study while it runs: a live table on a terminal; elsewhere a line whenever a trial begins or ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from genkit.cli import show
+from genkit.evaluation import results
+from genkit.runs import store
+from genkit_studies import comparison, study
+from genkit_studies.comparison import Row
+from genkit_studies.study import Arm, Study, Trial
+
+SEEDS = 6  # with more, an arm's trials are counted instead of shown
+TROUBLE = ("diverged", "crashed", "out-of-memory", "preempted")
+Watch = Callable[[Study], None]
+Share = Callable[[Trial], float]
+
+
+def each(of: Study, arm: Arm, measured: Mapping[str, float]) -> float:
+    """Seconds that a trial of an arm takes: as its own took, else as measured beforehand, else as others took."""
+    own, others = ([t.seconds for t in ts if t.state == "done"] for ts in (of.of(arm), of.trials))
+    known = own or ([measured[arm.label]] if arm.label in measured else others)
+    return sum(known) / len(known) if known else 0.0
+
+
+def left(
+    of: Study, trials: Iterable[Trial], measured: Mapping[str, float], slots: int, share: Share = lambda trial: 0.0
+) -> float:
+    """Seconds that some trials of a study still take, spread over the slots; no less than the longest of them."""
+    times = {arm.label: each(of, arm, measured) for arm in of.arms}
+    todo = [times[trial.arm] * (1 - share(trial)) for trial in trials]
+    return max([sum(todo) / slots, *todo], default=0.0)
+
+
+def open_trials(planned: Study, wanted: Iterable[int], now: Study) -> list[Trial]:
+    """Of the trials that are to be run, by number, those that run or were not begun since the plan."""
+    return [t for i in wanted if (t := now.trials[i]).state == "running" or t == planned.trials[i]]
+
+
+def board(of: Study, rows: Sequence[Row], share: Share) -> list[list[str]]:
+    """A header and a row for each arm: each seed's figure or how far it is, then what the arm came to so far.
+
+    Args:
+        rows: Of `comparison.compare`.
+        share: Which part of its steps a trial has taken.
+    """
+    name = next(iter(comparison.figure_names(of)), of.metric)
+    single = len(of.seeds) <= SEEDS
+    seeds = [f"seed {seed}" for seed in of.seeds] if single else ["trials"]
+    body = []
+    for row in rows:
+        trials = of.of(row.arm)
+        cells = [_cell(t, name, share) for t in trials] if single else [study.states(trials)]
+        body.append([row.arm.label, *cells, *comparison.cells(row, name)])
+    return [["arm", *seeds, name or "figure", "difference"], *body]
+
+
+def _cell(trial: Trial, name: str, share: Share) -> str:
+    if trial.state == "done":
+        return f"{trial.figures[name]:.3g}" if name in trial.figures else "done"
+    if trial.state == "running":
+        return f"{share(trial):.0%}" if share(trial) < 1 else "evaluating"
+    return "·" if trial.state == "todo" else trial.state
+
+
+def shares(of: Study) -> Share:
+    """Which part of its steps each trial of a study has taken, as its run tells."""
+    steps = {arm.label: arm.recipe.train.steps for arm in of.arms}
+    return lambda trial: store.newest_step(trial.folder) / steps[trial.arm] if trial.state == "running" else 0.0
+
+
+@contextmanager
+def watching(planned: Study, wanted: Sequence[int], measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
+    """A watcher of a study, as stderr can show it.
+
+    Args:
+        wanted: The trials that are to be run, by number.
+    """
+    if sys.stderr.isatty():
+        with _table(planned, wanted, measured, slots) as watch:
+            yield watch
+    else:
+        yield _lines(planned, show.say, study.STATES)
+
+
+@contextmanager
+def _table(planned: Study, wanted: Sequence[int], measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    now, rows = planned, comparison.compare(planned)
+
+    def drawn() -> Group:
+        share = shares(now)
+        ended = sum(t.state in ("done", "diverged") for t in now.trials)
+        seconds = left(now, open_trials(planned, wanted, now), measured, slots, share)
+        text = f"{ended} of {len(now.trials)} trials done, {show.clock(seconds)} left"
+        return Group(show.drawn(board(now, rows, share)), Text(text))
+
+    console = Console(stderr=True)
+    tell = _lines(planned, lambda text: console.print(text, markup=False, highlight=False), TROUBLE)
+    with Live(get_renderable=drawn, console=console, refresh_per_second=1, transient=True):
+
+        def watch(study: Study) -> None:
+            nonlocal now, rows
+            now, rows = study, comparison.compare(study)
+            tell(study)
+
+        yield watch
+
+
+def _lines(planned: Study, say: Callable[[str], None], states: Sequence[str]) -> Watch:
+    """A line for each trial that comes into one of some states."""
+    known = list(planned.trials)
+
+    def watch(now: Study) -> None:
+        for i, trial in enumerate(now.trials):
+            if trial.state != known[i].state and trial.state in states:
+                say(line(trial, now.metric))
+            known[i] = trial
+
+    return watch
+
+
+def line(trial: Trial, metric: str) -> str:
+    """A trial's state, figures and time in words."""
+    shown = {
+        n: v for n, v in trial.figures.items() if (n == metric if metric in trial.figures else not results.is_floor(n))
+    }
+    figures = "".join(f"  {name} {value:.3g}" for name, value in shown.items())
+    took = f"  {show.clock(trial.seconds)}" if trial.state == "done" else ""
+    return f"{trial.arm}, seed {trial.seed}: {trial.state}{figures}{took}{': ' * bool(trial.reason)}{trial.reason}"

@@ -1,0 +1,176 @@
+"""A study: arms that differ in what one asks about, a trial for each arm and seed, and what they came to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from genkit.errors import DataError
+from genkit.kernel.loading import resolved
+from genkit.kernel.recipe import Recipe
+from genkit.kernel.tables import Layers
+from genkit.kernel.toml import Place, Places, hoist
+from genkit.runs import store
+
+FORMAT = 1
+STATES = ("todo", "running", "done", "diverged", "crashed", "out-of-memory", "preempted")
+
+
+@attrs.frozen(kw_only=True)
+class Arm:
+    """One recipe of a study.
+
+    Attributes:
+        label: Its name in tables.
+        changes: What it changes of the baseline, a line each: "loss: pseudo-huber -> l2"; none for the baseline.
+    """
+
+    label: str
+    changes: tuple[str, ...] = ()
+    recipe: Recipe
+
+
+@attrs.frozen(kw_only=True)
+class Trial:
+    """One arm with one seed: a run of the store.
+
+    Attributes:
+        arm: The label of its arm.
+        folder: The run folder, there or still to be made.
+        id: That of the run; trials of several studies that have the same are one run.
+        state: One of `STATES`. Diverged is a result; todo, preempted, crashed and out-of-memory are not done.
+        figures: Such as {"fd.fd@1": 0.7}; empty unless it is done.
+        by_seed: Of each figure, that of every evaluation seed; empty where there was one.
+        seconds: What training and evaluation took, over all sessions; 0 if not begun.
+        reason: One line on why it is not done.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    id: str
+    state: str = attrs.field(default="todo", validator=attrs.validators.in_(STATES))
+    figures: Mapping[str, float] = attrs.field(factory=dict)
+    by_seed: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Study:
+    """What is compared, and how far it is.
+
+    Attributes:
+        folder: `studies/<name>-<id>` under the runs root; `study.json` and the tables are there.
+        metric: The figure that it is about, such as "fd.fd@1"; empty if none was named.
+        arms: The baseline first.
+        trials: Arm by arm, each with its seeds in order.
+    """
+
+    name: str
+    id: str
+    folder: Path
+    design: str
+    metric: str = ""
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    trials: tuple[Trial, ...]
+
+    def of(self, arm: Arm) -> tuple[Trial, ...]:
+        """The trials of an arm, in order of the seeds."""
+        return tuple(trial for trial in self.trials if trial.arm == arm.label)
+
+
+# ---- studies in the store ------------------------------------------------------------------------
+
+
+def save(study: Study) -> None:
+    """Write `study.json`, whole or not at all; folders of runs are told from the runs root."""
+    whole = {
+        "format": FORMAT,
+        **{name: getattr(study, name) for name in ("name", "id", "design", "metric", "seeds")},
+        "arms": [{"label": a.label, "changes": a.changes, "recipe": a.recipe.tree()} for a in study.arms],
+        "trials": [{**attrs.asdict(t), "folder": _told(t.folder)} for t in study.trials],
+    }
+    store.write(study.folder / "study.json", json.dumps(whole, indent=1))
+
+
+def load(folder: Path) -> Study:
+    """A study as it was last saved.
+
+    Raises:
+        GenkitError: There is none, it is damaged, or plugins of its recipes are gone.
+    """
+    path = folder / "study.json"
+    if not path.is_file():
+        raise DataError(folder, "holds no study", "`genkit ablate` makes one")
+    known = store.read(path)
+    try:
+        arms = [Arm(label=a["label"], changes=tuple(a["changes"]), recipe=_recipe(a, path)) for a in known["arms"]]
+        trials = [Trial(**{**t, "folder": store.root() / t["folder"]}) for t in known["trials"]]
+        plain = {name: known[name] for name in ("name", "id", "design", "metric")}
+        return Study(folder=folder, **plain, arms=tuple(arms), seeds=tuple(known["seeds"]), trials=tuple(trials))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(path, f"is damaged ({error!r})", "give the same `genkit ablate` again") from error
+
+
+def studies() -> list[Path]:
+    """Folders of all studies, the newest first."""
+    found = store.root().glob("studies/*/study.json")
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def find(study: str | Path) -> Path:
+    """A study's folder by path, name, the beginning of its id, or `latest`.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    if (Path(study) / "study.json").is_file():
+        return Path(study)
+    known, wanted = studies(), str(study)
+    if wanted == "latest" and known:
+        return known[0]
+    by_name = [f for f in known if wanted in (f.name, f.name.rpartition("-")[0])]
+    found = by_name or [f for f in known if len(wanted) >= 3 and f.name.rpartition("-")[2].startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = f"is {len(found)} studies: {', '.join(f.name for f in found[:5])}"
+        raise DataError(f"study {wanted!r}", several, "name one by its folder or id")
+    offered = ", ".join(f.name for f in known[:5])
+    raise DataError(f"study {wanted!r}", f"there is none in {store.root() / 'studies'}", offered or "none was begun")
+
+
+def _told(folder: Path) -> str:
+    root = store.root()
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder.absolute())
+
+
+def _recipe(arm: Mapping[str, Any], path: Path) -> Recipe:
+    places = Places({(name,): Place(str(path), None, path.parent) for name in arm["recipe"]})
+    return resolved(Layers(hoist(arm["recipe"], str(path)), places, set()))
+
+
+# ---- for people and programs ---------------------------------------------------------------------
+
+
+def states(trials: Sequence[Trial]) -> str:
+    """How far an arm is, in words: "done", or "1 done, 2 diverged"."""
+    counts = {state: sum(t.state == state for t in trials) for state in STATES}
+    there = {state: n for state, n in counts.items() if n}
+    return next(iter(there)) if len(there) == 1 else ", ".join(f"{n} {state}" for state, n in there.items())
+
+
+def as_plain(study: Study) -> dict[str, Any]:
+    """For programs."""
+    return {
+        **{name: getattr(study, name) for name in ("name", "id", "design", "metric", "seeds")},
+        "folder": str(study.folder),
+        "arms": [{"label": a.label, "changes": a.changes} for a in study.arms],
+        "trials": [{**attrs.asdict(t), "folder": str(t.folder)} for t in study.trials],
+    }

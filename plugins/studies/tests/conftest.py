@@ -1,0 +1,54 @@
+"""Studies that start no Python anew."""
+
+import contextlib
+import os
+import signal
+
+import pytest
+
+
+class ForkedSlot:
+    """A worker's process as `subprocess.Popen` would have it, forked from this one: nothing is imported again."""
+
+    def __init__(self):
+        from genkit_studies import worker
+
+        theirs, writing = os.pipe()
+        reading, ours = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.dup2(theirs, 0)
+            os.dup2(ours, 1)
+            os.closerange(3, 1024)  # the pipes of other slots too, which would else never see their end
+            with contextlib.suppress(BaseException):
+                worker.serve()
+            os._exit(0)
+        os.close(theirs)
+        os.close(ours)
+        self.stdin, self.stdout = os.fdopen(writing, "wb"), os.fdopen(reading, "rb")
+
+    def poll(self):
+        return None
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self):
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def forked_slots(monkeypatch):
+    """Studies that start no Python anew: slots are forked from the test's process."""
+    import torch._dynamo  # noqa: F401 - as slots have it
+
+    from genkit.runs import tryout
+    from genkit_studies import ablation, pool
+
+    class ForkedPool(pool.LocalPool):
+        def start(self):
+            while len(self.free) + len(self.taken) < self.slots:
+                self.free.append(pool.Slot(ForkedSlot(), len(self.free) + len(self.taken)))
+
+    monkeypatch.setattr(ablation, "LocalPool", ForkedPool)
+    monkeypatch.setattr(tryout, "SECONDS", 0.0)

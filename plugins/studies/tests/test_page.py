@@ -1,0 +1,64 @@
+"""The page of a study: all that it owes, escaped, from nowhere else, and alive in a browser."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import attrs
+import pytest
+
+import genkit
+from genkit import cli
+from genkit_studies import page, study
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+CLICK = """<script>
+document.querySelectorAll("thead th")[2].click();
+document.title = [...document.querySelector("tbody").rows].map(row => row.cells[0].textContent).join("|")
+  + [...document.images].every(image => image.complete && image.naturalWidth > 0);
+</script></body>"""
+
+
+@pytest.fixture
+def done():
+    few = ["train.steps=6", "train.log_every_steps=2", "evaluate.samples=300", "train.batch_size=16"]
+    made = genkit.ablate("ict_ring", ["loss=l2", "weighting=uniform"], few, seeds=[0, 1])
+    return study.load(made.folder)
+
+
+def test_a_page_has_what_a_study_is_and_nothing_from_elsewhere(done):
+    strange = attrs.evolve(done, name="<b>&", arms=done.arms)
+    html = page.page(strange)
+    assert "&lt;b&gt;&amp;" in html and "<b>&" not in html
+    assert not re.search(r'(?:src|href)=(?!"data:)', html) and "http:" not in html and "https:" not in html
+    assert html.count("data:image/png;base64,") == len(done.arms) * len(done.arms[0].recipe.evaluate.steps)
+    for arm in done.arms:
+        assert html.count(arm.label) >= 4  # in the table, the curves, the samples and the list of arms
+    assert all(trial.folder.name in html for trial in done.trials)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+def test_in_a_browser_it_sorts_shows_its_pictures_and_complains_of_nothing(done, tmp_path):
+    path = page.write(done)
+    clicked = tmp_path / "clicked.html"
+    clicked.write_text(path.read_text().replace("</body>", CLICK))
+    command = [CHROMIUM, *QUIET.split(), f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
+    shown = subprocess.run(
+        [*command, "--dump-dom", clicked.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in shown.stderr
+    title = re.search(r"<title>(.*?)</title>", shown.stdout)[1]
+    first = {a.label: t.figures for a in done.arms for t in done.of(a)[:1]}
+    means = {a.label: sum(t.figures[next(iter(first[a.label]))] for t in done.of(a)) for a in done.arms}
+    assert title == "|".join(sorted(means, key=means.get)) + "true"
+
+
+def test_a_study_is_reported_again_by_its_command(done, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["ablate", "report", "latest"])
+    assert left.value.code == 0
+    names = {Path(line).name for line in capsys.readouterr().out.splitlines()[-5:]}
+    assert names == {"table.md", "table.tex", "table.csv", "table.json", "report.html"}
+    assert all((done.folder / name).stat().st_size > 100 for name in names)

@@ -1,0 +1,133 @@
+"""Five outside plugins work with the core untouched, and each shows a sign of learning."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import genkit
+from genkit.keys import Key
+from genkit.kinds import Batch
+from genkit.runs import planning, running
+from genkit.testing import present, provide
+from genkit.training import checkpoint
+
+PROBES = Path(__file__).parents[1] / "probes"
+
+
+@pytest.fixture
+def probes(tmp_path):
+    for folder in sorted(PROBES.glob("probe_*")):
+        provide(tmp_path / "site", folder.name.removeprefix("probe_"), folder.name)
+    with present(PROBES, tmp_path / "site"):
+        yield tmp_path / "site"
+
+
+def train(objective, steps, dataset="ring", **tables):
+    settings = {
+        "name": tables.pop("name", "probe"),
+        "dataset": dataset,
+        "objective": {"use": objective, **tables.pop("slots", {})},
+        "optimizer": {"use": "adam", "lr": 2e-3},
+        "ema": {"use": "constant", "decay": 0.98, "warmup": True},
+        "train": {"steps": steps, "batch_size": 256, "threads": 1, "log_every_steps": 50, "save_every_steps": 10_000},
+        **tables,
+    }
+    return running.run(genkit.recipe_of(**settings))
+
+
+def off_the_ring(run, steps=1):
+    """Mean distance of samples from a circle of radius 0.7; noise of the data alone gives 0.04."""
+    x = genkit.sample(genkit.load(run.folder), 2000, steps).flatten(1)
+    return (x.norm(dim=1) - 0.7).abs().mean().item()
+
+
+def test_a_diffusion_model_distils_into_a_consistency_model(probes):
+    teacher = train("toy-diffusion", 800, name="teacher")
+    assert off_the_ring(teacher, 24) < 0.15
+    settings = {
+        "path": {"use": "toy-ode", "model": {"from": "recipe:teacher"}},
+        "network": "mlp",
+        "curriculum": {"use": "constant", "s1": 17},
+    }
+    student = train("consistency", 600, slots=settings, init={"from": str(teacher.folder)})
+    assert off_the_ring(student) < 0.2
+    assert student.id != train("consistency", 1, slots=settings).id
+
+
+def test_mean_flow_learns_with_two_times_and_a_learned_weighting(probes):
+    run = train("meanflow", 800)
+    assert off_the_ring(run) < 0.25
+    assert tensors(run)["program/log_weight.weight"].abs().sum() > 0  # it starts at zero
+
+
+def tensors(run):
+    path, _ = checkpoint.latest(run.folder / "checkpoints")
+    return checkpoint.load(path)[0]
+
+
+def test_frozen_weights_below_a_level_teach_and_are_not_saved_again(probes):
+    settings = {"network": "mlp", "curriculum": {"use": "constant", "s1": 17}}
+    first = train("consistency", 600, slots=dict(settings), name="first")
+    teacher = {"use": "frozen-below", "level": 0.5, "model": {"from": str(first.folder)}}
+    second = train("consistency", 600, slots={**settings, "teacher": teacher})
+    assert off_the_ring(second) < 0.18
+    assert tensors(second).keys() == tensors(first).keys()
+
+
+def test_two_optimizers_alternate(probes):
+    run = train("toy-gan", 1200, optimizer={"use": "adam", "lr": 1e-3, "beta1": 0.0, "beta2": 0.99})
+    assert off_the_ring(run) < 0.2
+    assert {n.split("/")[1] for n in tensors(run) if n.startswith("optimizer/")} == {"critic", "generator"}
+
+
+def test_latents_with_labels_and_a_null_class(probes):
+    unet = {"use": "unet", "model_channels": 16, "channel_mult": [1], "num_blocks": 1}
+    run = train("consistency", 300, "toy-latents", slots={"network": unet, "label_drop": 0.2})
+    denoiser = genkit.load(run.folder)
+    means = [genkit.sample(denoiser, 200, label=c).mean().item() for c in range(3)]
+    assert means == pytest.approx([-1, 0, 1], abs=0.35)
+    null = denoiser(torch.randn(4, 4, 2, 2), torch.ones(4), {"label": torch.full((4,), 3)})
+    assert torch.isfinite(null).all()
+
+
+def gradients(objective, ranks, part=32):
+    """Mean gradient of one batch of 64, as `ranks` processes of `part` rows each would compute it here."""
+    recipe = genkit.recipe_of(dataset="ring", objective=objective, train={"steps": 10, "batch_size": 64})
+    planned = planning.plan(recipe)
+    program = planned.program()
+    x = planned.data.batch(torch.arange(64), Key(0)).x
+    for rank in ranks:
+        rows = x[rank * part : (rank + 1) * part]
+        (program(Batch(rows, {}), 3, Key(0, 3, rank)).values.mean() / len(ranks)).backward()
+    return {name: p.grad for name, p in program.named_parameters() if p.grad is not None}
+
+
+def test_two_processes_have_the_gradient_of_one(probes, tmp_path):
+    code = f"""
+import sys, torch; sys.path[:0] = [{str(PROBES)!r}, {str(probes)!r}, {str(Path(__file__).parent)!r}]
+import torch.distributed as dist; dist.init_process_group("gloo")
+from test_probes import gradients; from genkit.training import processes
+grads = gradients("meanflow", [processes.rank()])
+processes.average(grads.values())
+if processes.rank() == 0: torch.save(grads, {str(tmp_path / "grads.pt")!r})
+"""
+    (tmp_path / "worker.py").write_text(code)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(tmp_path / "worker.py"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    subprocess.run(command, check=True, env=environment, timeout=240, capture_output=True)
+    together, alone = torch.load(tmp_path / "grads.pt", weights_only=True), gradients("meanflow", [0, 1])
+    assert together.keys() == alone.keys()
+    for name, gradient in alone.items():
+        assert torch.allclose(together[name], gradient, rtol=1e-5, atol=1e-7), name
+    assert not all(torch.allclose(gradients("meanflow", [0])[n], g, rtol=1e-3) for n, g in alone.items())

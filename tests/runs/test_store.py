@@ -1,0 +1,123 @@
+"""The store of runs through the command line: listed, shown, compared, removed, cleaned."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+import genkit
+from genkit import cli
+from genkit.kernel.loading import load_recipe
+from genkit.runs import evaluating, store
+from genkit.training import signals
+
+FEW = ["train.steps=6", "train.save_every_steps=2", "train.keep_checkpoints=3", "train.log_every_steps=2"]
+FEW += ["evaluate.samples=300", "train.batch_size=16"]
+
+
+@pytest.fixture
+def call(capsys):
+    def words(*argv, code=0):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main([str(word) for word in argv])
+        told = capsys.readouterr()
+        assert left.value.code == code, told.err
+        return told
+
+    return words
+
+
+@pytest.fixture
+def two():
+    return [genkit.run(load_recipe("ict_ring", [*FEW, f"train.seed={seed}"])).folder for seed in (0, 1)]
+
+
+def test_runs_of_one_name_are_told_apart_and_damaged_ones_passed_over(call, two):
+    differs = {Path(s["folder"]): s["differs"] for s in json.loads(call("runs", "list", "--json").out)}
+    assert differs == {two[0]: "train.seed=0", two[1]: "train.seed=1"}
+    genkit.run(load_recipe("ict_ring", FEW), fresh=True)
+    assert ".old" not in call("runs", "list").out and ".old" in call("runs", "list", "--all").out
+    for name, text in (("list", "[]"), ("half", '{"na'), ("odd", '{"name": 3, "steps": "x", "created": null}')):
+        Path("runs", name).mkdir()
+        Path("runs", name, "lock.json").write_text(text)
+        (Path("runs", name) / "checkpoints" / "step-foo").mkdir(parents=True)
+    told = call("runs", "list")
+    assert told.err.count("is passed over") >= 2 and two[1].name in told.out
+    call("sample", two[1], "--count", "2", "--out", "a.png")
+
+
+def test_a_run_is_shown_with_what_its_recipe_changes(call, two):
+    shown = json.loads(call("runs", "show", two[1], "--json").out)
+    assert shown["differs"]["train.seed"] == [0, 1] and shown["differs"]["train.steps"][1] == 6
+    assert shown["checkpoints"] == [f"step-{k:07d}" for k in (2, 4, 6)] and shown["bytes"] > 10_000
+    assert "train.seed 0 -> 1" in call("runs", "show", two[1]).out
+    assert "there is none" in call("runs", "show", "nowhere", code=4).err
+
+
+def test_two_runs_are_compared(call, two):
+    found = json.loads(call("runs", "diff", *two, "--json").out)
+    assert found["recipe"] == {"train.seed": [0, 1]} and "fd.fd@1" in found["figures"]
+    assert "train.seed" in call("runs", "diff", *two).out
+
+
+def test_what_is_running_or_in_a_study_is_not_removed(call, two):
+    assert "--yes" in call("runs", "remove", two[0], code=2).err
+    with store.held(two[0]):
+        assert "is in use" in call("runs", "remove", two[0], "--yes", code=4).err
+    study = Path("runs/studies/mine-123")
+    study.mkdir(parents=True)
+    (study / "study.json").write_text(json.dumps({"trials": [{"folder": two[0].name}]}))
+    assert "trial of study mine-123" in call("runs", "remove", two[1], two[0], "--yes", code=4).err
+    assert all(folder.is_dir() for folder in two)  # nothing, rather than half of what was asked
+    call("runs", "remove", two[0], "--yes", "--force")
+    assert [folder.is_dir() for folder in two] == [False, True]
+
+
+def test_cleaning_keeps_the_last_checkpoint_the_best_and_all_of_an_unfinished_run(call, two):
+    (two[0] / "checkpoints" / "best.json").write_text(json.dumps({"k": 4}))
+    (two[1] / "checkpoints" / ".tmp-0000001-7").mkdir()
+    shutil.rmtree(two[1] / "checkpoints" / "step-0000006")
+    events = [e for e in store.events(two[1]) if e["event"] != "end"]
+    (two[1] / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    would = call("runs", "gc", "--dry-run").out
+    assert would.count("would remove") == 2 and (two[1] / "checkpoints" / ".tmp-0000001-7").exists()
+    assert "freed in 2 places" in call("runs", "gc").out
+    names = [sorted(p.name for p in (folder / "checkpoints").glob("step-*")) for folder in two]
+    assert names == [["step-0000004", "step-0000006"], ["step-0000002", "step-0000004"]]
+
+
+def test_the_rate_is_that_of_training(monkeypatch):
+    clock = [0.0]
+
+    def now():
+        clock[0] += 0.001
+        return clock[0]
+
+    def recorded(*given):
+        clock[0] += 1000
+        return {"steps": {}}
+
+    monkeypatch.setattr(time, "monotonic", now)
+    monkeypatch.setattr(evaluating, "recorded", recorded)
+    run = genkit.run(
+        genkit.load_recipe("ict_ring", ["train.steps=8", "train.log_every_steps=2", "evaluate.every_steps=2"])
+    )
+    rates = [e["images_per_sec"] for e in store.events(run.folder) if e["event"] == "step"]
+    assert len(rates) == 4 and max(rates) < 10 * min(rates)
+
+
+def test_a_signal_told_twice_is_one_and_a_second_one_leaves_at_once(monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    with signals.caught() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert stop.signal == signal.SIGTERM and not left
+        stop.since -= 2 * signals.ONE
+        signal.raise_signal(signal.SIGINT)
+    assert left == [130]

@@ -1,0 +1,28 @@
+"""Every installed component obeys the laws of its kind; a plugin is tested the day it is installed."""
+
+import pytest
+
+import genkit
+from genkit.kernel import registry
+from genkit.testing import laws
+
+# These need files, weights or data of their own: their plugins test them.
+NEEDED = {"image-folder", "hdf5", "cifar10", "fashion-mnist", "imagenet64", "inception", "classifier", "lpips"}
+SMALL = {"model_channels": 16, "num_blocks": 1, "attn_resolutions": (4,), "channels_per_head": 8}
+SETTINGS = {"ncsnpp": SMALL, "ddpmpp": SMALL, "adm": SMALL}  # their own are for graphics cards
+SETTINGS["inception-score"] = {"features": "pixels", "feature": "pool"}  # as if they were logits
+SETTINGS["kid"] = {"subset_size": 20, "subsets": 3}
+
+
+@pytest.mark.parametrize(("kind", "name"), [k for k in genkit.components() if k[1] not in NEEDED])
+def test_the_component_obeys_its_laws(kind, name):
+    laws.check(genkit.component(kind, name, **SETTINGS.get(name, {})))
+
+
+def test_a_law_can_fail():
+    class Shrinking:
+        def __call__(self, k, total_steps):
+            return 100 - k if k < 90 else 2
+
+    with pytest.raises(AssertionError, match=r"N\(k\) falls"):
+        laws.curriculum(Shrinking())
