@@ -266,7 +266,7 @@ def test_a_loss_of_ones_own_takes_25_lines():
 def test_every_command_has_its_help_on_the_page():
     listed = re.findall(r"^```\{genkit-help\} (.+)$", (DOCS / "cli.md").read_text(), re.MULTILINE)
     there = set()
-    for name, target in dispatch.COMMANDS.items():
+    for name, target in {**dispatch.COMMANDS, **dispatch._plugin_commands()}.items():
         command = typer.main.get_command(dispatch.app({name: target})).commands[name]
         there |= {f"{name} {sub}" for sub in command.commands} if hasattr(command, "commands") else {name}
     assert sorted(listed) == sorted(there)
@@ -275,7 +275,9 @@ def test_every_command_has_its_help_on_the_page():
 def test_the_exit_codes_of_the_tour_are_those_of_the_code():
     text = (DOCS / "tour.md").read_text().partition("## Exit codes")[2].partition("\n## ")[0]
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
-    sources = "".join(path.read_text() for path in (ROOT / "genkit").rglob("*.py"))
+    sources = "".join(
+        path.read_text() for path in [*ROOT.glob("genkit/**/*.py"), *ROOT.glob("plugins/*/genkit_*/*.py")]
+    )
     raised = {e.exit_code for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.GenkitError)}
     raised |= {int(code) for code in re.findall(r"(?:Exit|SystemExit)\((\d+)\)", sources)}
     assert listed == raised | {0, 75, 130}

@@ -16,13 +16,10 @@ COMMANDS = {
     "run": ("genkit.cli.run:run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
     "sample": ("genkit.cli.sample:sample", "Draw samples of a run."),
     "evaluate": ("genkit.cli.evaluate:evaluate", "Evaluate a run, as its recipe says or otherwise."),
-    "stats": ("genkit.cli.stats:app", "Reference statistics that samples are held against."),
-    "runs": ("genkit.cli.runs:app", "What has been run."),
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
     "components": ("genkit.cli.components:app", "What recipes can be made of."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
     "weights": ("genkit.cli.weights:app", "Public files that plugins need, and weights from elsewhere."),
-    "data": ("genkit.cli.data:app", "Look at data sets."),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 OPTIONS = {

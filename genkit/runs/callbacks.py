@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from genkit.kernel import discovery
 from genkit.errors import GenkitError
+from genkit.kernel import discovery
 
 
 @attrs.define
@@ -83,5 +83,3 @@ def trackers(
         yield opened
     finally:
         opened.close()
-
-

@@ -11,14 +11,14 @@ from typing import Any
 import attrs
 
 from genkit import keys
-from genkit.evaluation import measuring, pictures, sampling, scoring, results
-from genkit.runs import store, lock, models
-from genkit.training import checkpoint, processes
 from genkit.denoiser import Denoiser
-from genkit.runs.planning import Plan, plan
+from genkit.evaluation import measuring, pictures, results, sampling, scoring
 from genkit.kernel.recipe import Recipe, other_evaluation
-from genkit.training.state import State
+from genkit.runs import lock, models, store
 from genkit.runs.callbacks import Hooks, Trackers
+from genkit.runs.planning import Plan, plan
+from genkit.training import checkpoint, processes
+from genkit.training.state import State
 
 SAMPLES_SHOWN = 64
 Watch = Callable[[dict[str, Any]], None]

@@ -12,11 +12,11 @@ import attrs
 import torch
 
 import genkit
+from genkit.errors import CheckpointError
 from genkit.kernel import discovery
 from genkit.runs import store
-from genkit.training import processes
-from genkit.errors import CheckpointError
 from genkit.runs.planning import Plan
+from genkit.training import processes
 from genkit.training.state import State
 
 

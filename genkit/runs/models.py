@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from genkit.data import weights
-from genkit.kernel import registry
-from genkit.runs import store
-from genkit.training import checkpoint, processes
-from genkit.denoiser import Denoiser, Program
-from genkit.errors import DataError, HardwareError, RecipeError
+from genkit.data.files import sha256
 from genkit.data.named import setup_of
-from genkit.data.files import cache_folder, sha256
-from genkit.kinds import Context, Source, Spec
+from genkit.denoiser import Denoiser, Program
+from genkit.errors import DataError, RecipeError
+from genkit.kernel import registry
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
 from genkit.kernel.tables import Layers
 from genkit.kernel.toml import Place, Places, hoist
+from genkit.kinds import Context, Source, Spec
+from genkit.runs import store
+from genkit.training import checkpoint, processes
 
 
 def reopen(run: str | Path) -> tuple[Path, Recipe]:

@@ -11,15 +11,15 @@ import torch
 
 from genkit import keys
 from genkit.data import named
-from genkit.evaluation import measuring
-from genkit.kernel import registry
-from genkit.runs import store, models
-from genkit.training import processes
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import RecipeError
+from genkit.evaluation import measuring
+from genkit.kernel import registry
 from genkit.kernel.identity import identity
-from genkit.kinds import Context, Data, Setup
 from genkit.kernel.recipe import Recipe
+from genkit.kinds import Context, Data, Setup
+from genkit.runs import models, store
+from genkit.training import processes
 from genkit.training.state import State
 
 

@@ -9,19 +9,19 @@ from typing import Any
 import attrs
 
 from genkit import keys
-from genkit.evaluation import scoring, results
-from genkit.kernel import registry
-from genkit.runs import callbacks, evaluating, store, lock, planning
-from genkit.training import checkpoint, processes
 from genkit.errors import Diverged, Stopped
-from genkit.runs.evaluating import Watch
-from genkit.runs.planning import Plan
+from genkit.evaluation import results, scoring
+from genkit.kernel import registry
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
+from genkit.runs import callbacks, evaluating, lock, planning, store
+from genkit.runs.callbacks import Hooks, Trackers
+from genkit.runs.evaluating import Watch
+from genkit.runs.planning import Plan
+from genkit.training import checkpoint, processes
+from genkit.training.signals import Signals, caught
 from genkit.training.state import State
 from genkit.training.step import require_finite, train
-from genkit.runs.callbacks import Hooks, Trackers
-from genkit.training.signals import Signals, caught
 
 
 @attrs.frozen(kw_only=True)

@@ -16,8 +16,8 @@ from typing import IO, Any
 
 import attrs
 
-from genkit.training import checkpoint
 from genkit.errors import CheckpointError, DataError, GenkitError
+from genkit.training import checkpoint
 
 
 def root() -> Path:

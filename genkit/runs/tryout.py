@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from genkit.denoiser import Denoiser
 from genkit.evaluation import sampling
 from genkit.kernel import registry
-from genkit.runs import store, planning
-from genkit.denoiser import Denoiser
 from genkit.kernel.recipe import Recipe
+from genkit.runs import planning, store
 from genkit.training.state import State
 from genkit.training.step import train
 

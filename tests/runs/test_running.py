@@ -412,3 +412,23 @@ def test_no_thread_of_the_group_outlives_it(tmp_path):
     quiet = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **quiet}, timeout=200, check=True)
     assert done.stdout.count("threads 1") == 2
+
+
+def test_the_rate_is_that_of_training(monkeypatch):
+    clock = [0.0]
+
+    def now():
+        clock[0] += 0.001
+        return clock[0]
+
+    def recorded(*given):
+        clock[0] += 1000
+        return {"steps": {}}
+
+    monkeypatch.setattr(time, "monotonic", now)
+    monkeypatch.setattr(evaluating, "recorded", recorded)
+    run = genkit.run(
+        genkit.load_recipe("ict_ring", ["train.steps=8", "train.log_every_steps=2", "evaluate.every_steps=2"])
+    )
+    rates = [e["images_per_sec"] for e in store.events(run.folder) if e["event"] == "step"]
+    assert len(rates) == 4 and max(rates) < 10 * min(rates)

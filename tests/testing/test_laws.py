@@ -3,7 +3,6 @@
 import pytest
 
 import genkit
-from genkit.kernel import registry
 from genkit.testing import laws
 
 # These need files, weights or data of their own: their plugins test them.

@@ -31,4 +31,4 @@ def genkit_dataset():
 
 @hookimpl
 def genkit_commands():
-    return {"data pack": lazy("genkit_images.commands:pack", "Pack pictures of any size into one HDF5 file.")}
+    return {"data": lazy("genkit_images.commands:app", "Look at data sets, check their files, and pack pictures.")}

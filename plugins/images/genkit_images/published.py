@@ -77,7 +77,8 @@ def kept(name: str, setup: Setup, make: Callable[[], tuple[dict[str, Array], dic
 class Cifar10:
     """CIFAR-10: 50,000 colour images of 32x32 in 10 classes; its 10,000 test images are held out.
 
-    The Python archive that torchvision downloads, too, found by `genkit.data.locate`; what stands in it is read as data.
+    The Python archive that torchvision downloads, too, found by
+    `genkit.data.locate`; what stands in it is read as data.
     """
 
     labels: bool = setting(False, "condition on the class, 0 ... 9")

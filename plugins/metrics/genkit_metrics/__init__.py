@@ -28,6 +28,11 @@ def genkit_weights():
 
 
 @hookimpl
+def genkit_commands():
+    return {"stats": lazy("genkit_metrics.stats:app", "Reference statistics that samples are held against.")}
+
+
+@hookimpl
 def genkit_metric():
     return {
         "fd": lazy("genkit_metrics.metrics:FrechetDistance", "Fréchet distance of generated to real features."),

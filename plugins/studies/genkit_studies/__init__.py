@@ -4,13 +4,13 @@ Read `designs` first (a question becomes arms), then `planning` (arms become tri
 is a slot) and `comparison` (what they came to).
 """
 
-from genkit.hookspecs import hookimpl, lazy
+from genkit.hookspecs import Offer, hookimpl, lazy
 
 GENKIT_API = 1
 
 
 @hookimpl
-def genkit_commands():
+def genkit_commands() -> Offer:
     return {
         "ablate": lazy("genkit_studies.commands:ablate", "Run a recipe again with components swapped, and compare.")
     }

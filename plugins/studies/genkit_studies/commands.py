@@ -148,12 +148,12 @@ def _present(done: Study, json: bool) -> None:
     from genkit_studies import comparison, page, study
 
     comparison.write(done)
-    page = page.write(done)
+    report = page.write(done)
     show.as_json(study.as_plain(done)) if json else _compared(done)
     if not json:
         for trial in done.trials:
             print(f"{trial.folder}  {trial.arm}, seed {trial.seed}{': ' * bool(trial.reason)}{trial.reason}")
-        print(f"report {page}")
+        print(f"report {report}")
     states = {trial.state for trial in done.trials}
     if states & {"crashed", "out-of-memory"}:
         raise typer.Exit(5)

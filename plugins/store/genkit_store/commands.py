@@ -27,7 +27,8 @@ def list_(
     """Runs, newest first, and in what those of one name differ."""
     import attrs
 
-    from genkit.runs import housekeeping, store
+    from genkit.runs import store
+    from genkit_store import housekeeping
 
     found = [s for s in store.runs(lambda text: show.say(f"note: {text}")) if every or ".old" not in s.folder.suffix]
     told = housekeeping.in_what(found)
@@ -53,8 +54,9 @@ def _figures(by_steps: dict[str, dict[str, float]]) -> str:
 def show_(run: Run, json: Json = False) -> None:
     """State, figures and size of a run, and in what its recipe differs from the installed one of its name."""
     from genkit.kernel.loading import installed, load_recipe
-    from genkit.runs import housekeeping, store
+    from genkit.runs import store
     from genkit.training import checkpoint
+    from genkit_store import housekeeping
 
     folder = store.find(run)
     s, lock = store.summary(folder), store.read(folder / "lock.json")
@@ -91,7 +93,8 @@ def _text(value: Any) -> str:
 def diff(a: Run, b: Run, json: Json = False) -> None:
     """In what two runs' recipes and figures differ."""
     from genkit.evaluation import results
-    from genkit.runs import housekeeping, store
+    from genkit.runs import store
+    from genkit_store import housekeeping
 
     folders = [store.find(run) for run in (a, b)]
     recipes = [housekeeping.flat(store.recipe_file(folder)) for folder in folders]
@@ -123,7 +126,8 @@ def remove(
 ) -> None:
     """Remove runs, with all that they hold; not those that are running."""
     from genkit.errors import RecipeError
-    from genkit.runs import housekeeping, store
+    from genkit.runs import store
+    from genkit_store import housekeeping
 
     folders = [store.find(name) for name in run]
     for folder in folders:
@@ -142,7 +146,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
 ) -> None:
     """Remove half-written files, and checkpoints of finished runs but the last and the best."""
-    from genkit.runs import housekeeping
+    from genkit_store import housekeeping
 
     found = list(housekeeping.superseded(old))
     if dry_run:

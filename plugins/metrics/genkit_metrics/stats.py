@@ -26,17 +26,16 @@ def make(
     device: Device = None,
 ) -> None:
     """Mean and covariance of the features of all training images."""
-    from genkit.data import named
-    from genkit.data.files import cache_folder
+    from genkit.data import cache_folder, named
     from genkit.evaluation import references, scoring
     from genkit.kernel import registry, resolving
     from genkit.kinds import Context
     from genkit.training import processes
 
     device = processes.start(processes.pick_device(device))
-    named, setup = named.component_of(what, device)
-    data = registry.build(named, setup)
-    context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity, dataset=named)
+    component, setup = named.component_of(what, device)
+    data = registry.build(component, setup)
+    context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity, dataset=component)
     component = resolving.component("features", features)
     seen = registry.build(component, context)(next(scoring.blocks(data, 2)).x)
     metrics = {n: resolving.component("metric", "fd", features=component, feature=n, floor=False) for n in seen}

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.runs import store
 from genkit.training import checkpoint
-from genkit.errors import CheckpointError, DataError, GenkitError
 
 Flat = dict[str, Any]
 ASIDE = ("name", "genkit", "evaluate", "metrics", "trackers")  # what no weights depend on

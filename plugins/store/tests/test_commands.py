@@ -1,10 +1,7 @@
 """The store of runs through the command line: listed, shown, compared, removed, cleaned."""
 
 import json
-import os
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +9,7 @@ import pytest
 import genkit
 from genkit import cli
 from genkit.kernel.loading import load_recipe
-from genkit.runs import evaluating, store
-from genkit.training import signals
+from genkit.runs import store
 
 FEW = ["train.steps=6", "train.save_every_steps=2", "train.keep_checkpoints=3", "train.log_every_steps=2"]
 FEW += ["evaluate.samples=300", "train.batch_size=16"]
@@ -89,35 +85,3 @@ def test_cleaning_keeps_the_last_checkpoint_the_best_and_all_of_an_unfinished_ru
     assert "freed in 2 places" in call("runs", "gc").out
     names = [sorted(p.name for p in (folder / "checkpoints").glob("step-*")) for folder in two]
     assert names == [["step-0000004", "step-0000006"], ["step-0000002", "step-0000004"]]
-
-
-def test_the_rate_is_that_of_training(monkeypatch):
-    clock = [0.0]
-
-    def now():
-        clock[0] += 0.001
-        return clock[0]
-
-    def recorded(*given):
-        clock[0] += 1000
-        return {"steps": {}}
-
-    monkeypatch.setattr(time, "monotonic", now)
-    monkeypatch.setattr(evaluating, "recorded", recorded)
-    run = genkit.run(
-        genkit.load_recipe("ict_ring", ["train.steps=8", "train.log_every_steps=2", "evaluate.every_steps=2"])
-    )
-    rates = [e["images_per_sec"] for e in store.events(run.folder) if e["event"] == "step"]
-    assert len(rates) == 4 and max(rates) < 10 * min(rates)
-
-
-def test_a_signal_told_twice_is_one_and_a_second_one_leaves_at_once(monkeypatch):
-    left = []
-    monkeypatch.setattr(os, "_exit", left.append)
-    with signals.caught() as stop:
-        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-            signal.raise_signal(number)
-        assert stop.signal == signal.SIGTERM and not left
-        stop.since -= 2 * signals.ONE
-        signal.raise_signal(signal.SIGINT)
-    assert left == [130]
