@@ -19,7 +19,8 @@ import torch
 
 import genkit
 from genkit.data.sources import Resident
-from genkit.evaluation.scoring import Images, Scorer, blocks
+from genkit.evaluation.images import Images, blocks
+from genkit.evaluation.scoring import Scorer
 from genkit.kinds import Context, Spec
 from genkit_metrics.inception import Extractor, Inception
 from genkit_metrics.inception_net import Network

@@ -10,13 +10,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOP = "what plugins speak: the contract, and the words of the mathematics"
-WIDE, HIGH, GAP, LEFT, ARCS = 560, 64, 14, 12, 190
+WIDE, HIGH, GAP, LEFT, ARCS = 600, 64, 14, 12, 190
 STYLE = """
-text{font:14px system-ui,sans-serif;fill:#1c2330}.said{font-size:12px;fill:#5b6472}.modules{font:11.5px ui-monospace,monospace;fill:#39424f}
-rect{fill:#f4f6f9;stroke:#c6ced9}.top rect{fill:#e8f1ea;stroke:#a9cbb2}path{fill:none;stroke:#3d6fb4}marker path{fill:#3d6fb4;stroke:none}
-@media(prefers-color-scheme:dark){text{fill:#e6e9ef}.said{fill:#9aa4b2}.modules{fill:#b9c2cf}rect{fill:#1c222c;stroke:#3a4350}
-.top rect{fill:#1b2a20;stroke:#3c5a45}path{stroke:#7aa6e6}marker path{fill:#7aa6e6}}
+text{font:14px system-ui,sans-serif;fill:#1c2330}
+.said{font-size:12px;fill:#5b6472}
+.modules{font:11.5px ui-monospace,monospace;fill:#39424f}
+rect{fill:#f4f6f9;stroke:#c6ced9}
+.top rect{fill:#e8f1ea;stroke:#a9cbb2}
+path{fill:none;stroke:#3d6fb4}
+marker path{fill:#3d6fb4;stroke:none}
+@media(prefers-color-scheme:dark){
+text{fill:#e6e9ef}.said{fill:#9aa4b2}.modules{fill:#b9c2cf}
+rect{fill:#1c222c;stroke:#3a4350}.top rect{fill:#1b2a20;stroke:#3c5a45}
+path{stroke:#7aa6e6}marker path{fill:#7aa6e6}}
 """
+HEAD = (
+    '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+    'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
+)
 
 
 def rooms() -> dict[str, str]:
@@ -85,10 +96,9 @@ def drawn() -> str:
         for other, n in sorted(uses(room, known).items())
     ]
     width, height = LEFT + WIDE + ARCS, 2 * LEFT + len(order) * (HIGH + GAP) - GAP
-    head = '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0L8 4L0 8z"/></marker>'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="Rooms of genkit, each importing only rooms above it"><style>{STYLE}</style><defs>{head}</defs>'
+        f'aria-label="Rooms of genkit, each importing only rooms above it"><style>{STYLE}</style>{HEAD}'
         + "\n".join([*boxes, *arcs])
         + "</svg>\n"
     )

@@ -9,12 +9,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import attrs
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+import genkit
 from genkit.kernel import registry
 from genkit.kinds import KINDS
 from genkit.kinds import fields as fields_of
@@ -103,6 +106,29 @@ class Components(SphinxDirective):
         return [table(rows, [16, 18, 42, 24])]
 
 
+class Public(SphinxDirective):
+    """```{genkit-public}```: what plugins may import of each room."""
+
+    def run(self) -> list[nodes.Node]:
+        rooms = tomllib.loads((Path(__file__).parent / "rooms.toml").read_text())
+        rows = [["room", "modules and names"]]
+        for room, said in rooms.items():
+            if "public" in said and room != "testing":
+                rows.append([f"`genkit.{room}`", " ".join(f"`{name}`" for name in said["public"].split())])
+        return [table(rows, [20, 80])]
+
+
+class Names(SphinxDirective):
+    """```{genkit-names}```: the names of `genkit`, with the first line of each."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = [["name", "what it is"]]
+        for name in sorted(set(genkit.__all__) - {"__version__"}):
+            text = inspect.getdoc(getattr(genkit, name)) or ""
+            rows.append([f"`genkit.{name}`", text.splitlines()[0] if text else ""])
+        return [table(rows, [25, 75])]
+
+
 class Recipes(SphinxDirective):
     """```{genkit-recipes}```: the recipes of the core, with the first line of each."""
 
@@ -139,6 +165,8 @@ def setup(app: Any) -> dict[str, Any]:
         ("genkit-kinds", Kinds),
         ("genkit-components", Components),
         ("genkit-recipes", Recipes),
+        ("genkit-public", Public),
+        ("genkit-names", Names),
         ("genkit-help", Help),
     ):
         app.add_directive(name, directive)

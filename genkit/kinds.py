@@ -1,4 +1,4 @@
-"""The contracts: what a component of each kind is. API 1.
+"""The contracts, all on one page: what a component of each kind is. API 1.
 
 A *component* is a frozen, keyword-only attrs class: its fields (`setting`, `slot`, `source`) are the
 keys of its table in a recipe, the first line of its docstring is its summary. Components of most kinds

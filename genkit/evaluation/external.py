@@ -12,7 +12,7 @@ from torch import Tensor
 from genkit.data import hdf5, named
 from genkit.data.files import cache_folder
 from genkit.errors import DataError
-from genkit.evaluation import measuring, references, scoring
+from genkit.evaluation import images, measuring, references, scoring
 from genkit.evaluation.references import Statistics
 from genkit.kernel import registry, resolving
 from genkit.keys import Key
@@ -35,13 +35,13 @@ def samples(path: Path, protocol: Protocol_, device: str) -> Any:
         DataError: They cannot be read, are not finite, or leave [-1, 1].
     """
     if path.suffix == ".npz":
-        return scoring.Images(_quantised(path, references.images(path), protocol))
+        return images.Images(_quantised(path, references.images(path), protocol))
     if path.suffix in (".h5", ".hdf5"):
         with hdf5.opened(path) as file:
             key = next((key for key in ("x0", "train/x0") if key in file), "")
             if key:
                 x0 = torch.from_numpy(hdf5.read(hdf5.array(file, key)))
-                return scoring.Images(_quantised(path, x0, protocol))
+                return images.Images(_quantised(path, x0, protocol))
     return named.data(str(path), device)
 
 
@@ -101,7 +101,7 @@ def evaluate(
         dataset=named.component_of(held_against, device)[0] if real else None,
     )
     scorer = scoring.Scorer(metrics, context, real, statistics, watch, expected=n)
-    figures = scorer.figures(_repeated(scoring.blocks(given, n), shape[0]))
+    figures = scorer.figures(_repeated(images.blocks(given, n), shape[0]))
     about = scorer.about()
     told = {
         "name": registry.info_of(protocol).name,

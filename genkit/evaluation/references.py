@@ -228,17 +228,14 @@ def _write_npz(path: Path, statistics: Statistics) -> None:
     partial.rename(path)
 
 
-# ---- between evaluations -------------------------------------------------------------------------
-
-
-def kept(folder: Path, key: dict[str, Any]) -> Path:
-    """Where statistics of this key are kept: named by its hash, never by a name that someone chose."""
+def cache_file(folder: Path, key: dict[str, Any]) -> Path:
+    """Where statistics of this key are cached: named by its hash, never by a name that someone chose."""
     canonical = json.dumps({"format": FORMAT, **key}, sort_keys=True, separators=(",", ":"))
     return folder / "statistics" / f"{hashlib.sha256(canonical.encode()).hexdigest()[:20]}.h5"
 
 
-def recall(path: Path) -> Statistics | None:
-    """What is kept there, if anything.
+def cached(path: Path) -> Statistics | None:
+    """The statistics that are cached there, if any.
 
     Raises:
         DataError: It is damaged; says to remove it.

@@ -5,20 +5,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from genkit.errors import DataError
-from genkit.evaluation import references, sampling
+from genkit.evaluation import images, references
 from genkit.evaluation.references import Statistics
 from genkit.kernel import registry
 from genkit.kernel.identity import essence, made_of
-from genkit.keys import Key
 from genkit.kinds import Accumulator, Batch, Context, Data, Sampled
 from genkit.training import processes
 
@@ -94,7 +92,7 @@ class Scorer:
         self.against = {name: what for name, (what, _) in known.items()}
         training: Any = self.dataset
         if self.given is not None and "images" in self.given.arrays:
-            training = Images(self.given.arrays["images"])
+            training = images.Images(self.given.arrays["images"])
         for real, data in zip(PARTS, (training, self.held_out), strict=True):
             needing = {name for name, (_, missing) in known.items() if real in missing}
             if data is not None and needing:
@@ -117,7 +115,7 @@ class Scorer:
                     what = self._fallback(name, metric)
             else:
                 path = self._path(metric)
-                kept = references.recall(path) if path else None
+                kept = references.cached(path) if path else None
                 missing = () if _refers(accumulator, kept.arrays if kept else {}) else missing
             found[name] = (what, missing)
         return found
@@ -139,7 +137,7 @@ class Scorer:
     def _see(self, data: Any, real: bool | str, needing: set[str]) -> None:
         def mine() -> dict[str, Accumulator]:
             fresh = {name: acc for name, acc in self._new().items() if name in needing}
-            self._feed(fresh, blocks(data), real)
+            self._feed(fresh, images.blocks(data), real)
             return fresh
 
         processes.reduce(mine, lambda parts: _merge(self.real, parts))
@@ -167,7 +165,7 @@ class Scorer:
             "counts": [len(self.dataset), len(held_out) if held_out else 0],
             "shape": list(self.context.spec.shape),
         }
-        return references.kept(self.context.cache_dir, key)
+        return references.cache_file(self.context.cache_dir, key)
 
     def _statistics(self, metric: Any, arrays: dict[str, Tensor]) -> Statistics:
         names, spec = self._extract.names(metric.features), self.context.spec
@@ -210,28 +208,6 @@ class _Features:
 
     def label(self, component: Any) -> str:
         return " ".join(self.names(component).values())
-
-
-class Images:
-    """Images that are at hand, as data: uint8 (N, C, H, W)."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, indices: Tensor, key: Key) -> Batch:
-        return Batch(self.x[indices].contiguous(), {})
-
-
-def blocks(data: Any, count: int | None = None) -> Iterator[Batch]:
-    """This process's blocks of the first `count` samples of a data set, as uint8 images, in order."""
-    first, stride = processes.rank() * sampling.BLOCK, processes.world() * sampling.BLOCK
-    total = len(data) if count is None else count
-    for start in range(first, total, stride):
-        batch = data.batch(torch.arange(start, min(start + sampling.BLOCK, total)), Key(0))
-        yield Batch(batch.x if batch.x.dtype == torch.uint8 else data.decode(batch.x), batch.cond)
 
 
 def _merge(whole: dict[str, Accumulator], parts: list[dict[str, Accumulator]]) -> None:

@@ -1,4 +1,4 @@
-"""For authors of plugins: the laws that every component of a kind obeys, and plugins without installing.
+"""For authors of plugins: laws that components of a kind obey, plugins without installing.
 
 import genkit
 from genkit.testing import laws

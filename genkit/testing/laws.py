@@ -1,4 +1,7 @@
-"""What holds for every component of a kind. Each law raises AssertionError, naming what is broken."""
+"""What holds for every component of a kind, all on one page, so that laws can be compared.
+
+Each law raises AssertionError, naming what is broken.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import torch
 import genkit
 from genkit.cli import main
 from genkit.errors import DataError, RecipeError
-from genkit.evaluation import measuring, scoring
+from genkit.evaluation import images, measuring
 from genkit.evaluation.scoring import Scorer
 from genkit.kernel import registry, resolving
 from genkit.kinds import Context, Setup
@@ -367,10 +367,10 @@ def test_grey_samples_are_repeated_and_it_is_said(digits):
     from genkit.evaluation import external
 
     said = []
-    grey = scoring.Images(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    grey = images.Images(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     assert external._shape("mine", grey, (3, 8, 8), "data", said.append) == (3, 8, 8)
     assert said == ["mine: grey images, repeated to three channels"]
-    (batch,) = external._repeated(scoring.blocks(grey), 3)
+    (batch,) = external._repeated(images.blocks(grey), 3)
     assert batch.x.shape == (2, 3, 8, 8)
 
 
@@ -397,9 +397,9 @@ def test_a_judge_without_data_needs_statistics_that_suffice(digits):
     data, context = digits
     kept = Scorer(FD, context, data, held_out=False).statistics()
     alone = Scorer(FD, context, None, kept)
-    drawn = scoring.Images(torch.randint(256, (100, 1, 8, 8), dtype=torch.uint8))
-    known = Scorer(FD, context, data).figures(scoring.blocks(drawn))
-    assert alone.figures(scoring.blocks(drawn))["fd.fd"] == pytest.approx(known["fd.fd"], rel=1e-9)
+    drawn = images.Images(torch.randint(256, (100, 1, 8, 8), dtype=torch.uint8))
+    known = Scorer(FD, context, data).figures(images.blocks(drawn))
+    assert alone.figures(images.blocks(drawn))["fd.fd"] == pytest.approx(known["fd.fd"], rel=1e-9)
     bare = attrs.evolve(kept, arrays={n: a for n, a in kept.arrays.items() if "rows" not in n}, origin="s.h5")
     with pytest.raises(DataError, match=r"s.h5: has no images, which the metric 'pr' needs"):
         Scorer(BOTH, context, None, bare)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 import genkit
-from genkit.runs import store
+from genkit.runs import evaluating, store
 from genkit.testing import provide
 from genkit.training import checkpoint
 

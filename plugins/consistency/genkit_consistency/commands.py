@@ -30,12 +30,12 @@ def search_steps(
 ) -> None:
     """Search the levels of further sampling steps by a metric, one after the other, by thirds."""
     from genkit.cli import show
-    from genkit_consistency.trials import Trials
+    from genkit_consistency.level_search import LevelSearch
 
     def tell(levels: tuple[float, ...], value: float) -> None:
         show.say(f"levels {_spelt(levels)}: {value:.5g}")
 
-    found = Trials.of(run, metric, samples, weights, device, tell).search(steps, points, seed, seeds)
+    found = LevelSearch.of(run, metric, samples, weights, device, tell).search(steps, points, seed, seeds)
     if json:
         show.as_json(found)
         return
@@ -81,15 +81,15 @@ def edit(
 
     from genkit.evaluation import pictures
     from genkit.runs import models
-    from genkit_consistency import workshop
+    from genkit_consistency import tasks
 
     folder, recipe = models.reopen(run)
-    denoiser = workshop.fit(models.load(folder, weights, device), run)
+    denoiser = tasks.fit(models.load(folder, weights, device), run)
     out = pictures.writable(out or folder / "samples" / f"{task}-seed{seed}.png")
-    given = workshop.Given(
+    given = tasks.Given(
         images=tuple(image or ()), mask=mask, patch=patch, level=level, steps=steps, count=count, seed=seed, label=label
     )
-    shown, answers = workshop.perform(task, denoiser, recipe.levels, given)
+    shown, answers = tasks.perform(task, denoiser, recipe.levels, given)
     pictures.save(
         out,
         torch.cat([shown, answers]) if out.suffix == ".png" else answers,

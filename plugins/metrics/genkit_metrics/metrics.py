@@ -14,8 +14,8 @@ from genkit.keys import Key
 from genkit.kinds import Context, Sampled, setting, slot
 from genkit_metrics.features import FEATURE, chosen, label_of
 from genkit_metrics.frechet import Factors, distance_from_factors, factor
-from genkit_metrics.kept import KINDS, PREFIXES, Kept
 from genkit_metrics.moments import Moments
+from genkit_metrics.subsample import KINDS, PREFIXES, Subsample
 
 DRAWS = 3  # resamplings that a floor is the mean of
 
@@ -51,7 +51,7 @@ class FrechetDistance:
 
     def build(self, context: Context) -> FrechetAccumulator:
         label = label_of(self.features, context)
-        return FrechetAccumulator(self.feature, label, Kept(self.floor_max) if self.floor else None)
+        return FrechetAccumulator(self.feature, label, Subsample(self.floor_max) if self.floor else None)
 
 
 @attrs.define(eq=False)
@@ -60,7 +60,7 @@ class FrechetAccumulator:
 
     feature: str
     label: str
-    kept: Kept | None
+    kept: Subsample | None
     moments: dict[bool | str, Moments] = attrs.field(factory=lambda: {part: Moments() for part in KINDS}, init=False)
     factors: Factors = attrs.field(factory=Factors, init=False)
 
@@ -123,7 +123,7 @@ class FrechetAccumulator:
                 return False
         rows = arrays.get(f"{self.feature}/rows")
         if self.kept is not None:
-            self.kept = None if rows is None else Kept.of(self.kept.limit, self.moments[True].n, rows)
+            self.kept = None if rows is None else Subsample.of(self.kept.limit, self.moments[True].n, rows)
         return True
 
 

@@ -27,7 +27,7 @@ def make(
 ) -> None:
     """Mean and covariance of the features of all training images."""
     from genkit.data import cache_folder, named
-    from genkit.evaluation import references, scoring
+    from genkit.evaluation import images, references, scoring
     from genkit.kernel import registry, resolving
     from genkit.kinds import Context
     from genkit.training import processes
@@ -37,7 +37,7 @@ def make(
     data = registry.build(component, setup)
     context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity, dataset=component)
     component = resolving.component("features", features)
-    seen = registry.build(component, context)(next(scoring.blocks(data, 2)).x)
+    seen = registry.build(component, context)(next(images.blocks(data, 2)).x)
     metrics = {n: resolving.component("metric", "fd", features=component, feature=n, floor=False) for n in seen}
     with show.progress() as watch:
         scorer = scoring.Scorer(

@@ -22,7 +22,7 @@ Tell = Callable[[Levels, float], None]
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Trials:
+class LevelSearch:
     """A run, and the figure that its sampler's levels are judged by.
 
     Attributes:
@@ -37,7 +37,9 @@ class Trials:
     tell: Tell
 
     @classmethod
-    def of(cls, run: str, metric: str | None, samples: int, weights: str, device: str | None, tell: Tell) -> Trials:
+    def of(
+        cls, run: str, metric: str | None, samples: int, weights: str, device: str | None, tell: Tell
+    ) -> LevelSearch:
         """Raises RecipeError for a run that is no consistency model, or has no such metric."""
         folder, recipe = models.reopen(run)
         measuring.require_metrics(recipe.metrics)

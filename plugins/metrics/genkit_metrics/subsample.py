@@ -20,7 +20,7 @@ Part = tuple[Tensor, Tensor, Tensor]  # of the rows: keys, places in the stream,
 
 
 @attrs.define(eq=False)
-class Kept:
+class Subsample:
     """At most `limit` rows of a stream, spread evenly over it.
 
     Row i has the key frac(i (sqrt(5) - 1) / 2), and the rows of the smallest keys stay: all of them while
@@ -51,14 +51,14 @@ class Kept:
         self._append(keys[near], places[near], x.detach()[near.to(x.device)].cpu())
 
     @classmethod
-    def of(cls, limit: int, n: int, rows: Tensor) -> Kept:
+    def of(cls, limit: int, n: int, rows: Tensor) -> Subsample:
         """The kept rows of a stream of n that is over."""
         kept = cls(limit, n)
         places = torch.arange(len(rows))
         kept._append(_keys(places), places, rows)
         return kept
 
-    def merge(self, other: Kept) -> None:
+    def merge(self, other: Subsample) -> None:
         """Add what another process has of the stream; in one process alone, another stream that comes after.
 
         Where there is no room for all of two streams, each gives its share.
@@ -92,7 +92,7 @@ class Kept:
         near = near[places[near].argsort()]
         self._parts = ((keys[near], places[near], rows[near]),)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Kept:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Subsample:
         """Tensors are replaced and never changed in place, so copies can share them."""
         return copy.copy(self)
 

@@ -10,11 +10,11 @@ import torch
 from genkit.errors import DataError
 from genkit.evaluation import sampling
 from genkit.training import processes
-from genkit_metrics.kept import Kept
+from genkit_metrics.subsample import Subsample
 
 
-def kept(stream: torch.Tensor, batch: int, limit: int) -> Kept:
-    made = Kept(limit)
+def kept(stream: torch.Tensor, batch: int, limit: int) -> Subsample:
+    made = Subsample(limit)
     for part in stream.split(batch):
         made.update(part)
     return made
@@ -25,7 +25,7 @@ STREAM = torch.arange(1000.0)[:, None]
 
 def test_all_while_there_is_room():
     assert kept(STREAM, 64, 1000).rows.equal(STREAM)
-    assert Kept(5).rows.shape == (0, 0)
+    assert Subsample(5).rows.shape == (0, 0)
 
 
 @pytest.mark.parametrize("limit", [10, 64, 333])
@@ -43,10 +43,10 @@ def test_evenly_spread_and_whatever_the_batches(limit):
 def test_the_same_rows_in_the_same_order_however_many_processes(monkeypatch, world, limit):
     whole = kept(STREAM, 256, limit)
     monkeypatch.setattr(processes, "world", lambda: world)
-    merged = Kept(limit)
+    merged = Subsample(limit)
     for rank in range(world):
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        own = Kept(limit)
+        own = Subsample(limit)
         for index, count in sampling.shard(len(STREAM), rank, world):
             own.update(STREAM[index * sampling.BLOCK :][:count])
         merged.merge(own)
