@@ -2,6 +2,7 @@
 in the code."""
 
 import ast
+import importlib.util
 import io
 import subprocess
 import sys
@@ -197,3 +198,10 @@ def test_nothing_loads_code_or_hides_a_failure(path):
             assert getattr(node.value, "id", "") != "pickle" or node.attr == "Unpickler"  # the guarded one
             if (getattr(node.value, "id", ""), node.attr) == ("torch", "load"):
                 assert node in plain_loads, "torch.load without weights_only=True"
+
+
+def test_the_picture_of_the_rooms_is_todays():
+    spec = importlib.util.spec_from_file_location("architecture", ROOT / "docs" / "architecture.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.drawn() == (ROOT / "docs/images/architecture.svg").read_text(), "run python docs/architecture.py"
