@@ -9,7 +9,9 @@ import signal
 import sys
 from typing import Any
 
+from genkit.cli import streams
 from genkit.errors import Diverged, GenkitError, PluginError, RecipeError, Stopped
+from genkit.training import signals
 
 # Command -> (where its function or typer app is, one line).
 COMMANDS = {
@@ -21,7 +23,6 @@ COMMANDS = {
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
     "weights": ("genkit.cli.weights:app", "Public files that plugins need, and weights from elsewhere."),
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 OPTIONS = {
     "--plugins A,B": "Load only these plugins.",
     "--without A,B": "Leave these plugins out.",
@@ -35,42 +36,65 @@ OPTIONS = {
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command and leave with its exit code; a user's error is one line on stderr."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    for number in SIGNALS:
-        signal.signal(number, _leave)  # a training run has handlers of its own, which save first
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # who started this may have held them back until here
+    streams.prepare()
+    signals.listen()  # a training run has handlers of its own, which save first
     try:
-        argv = _globals(argv)
-        if "_GENKIT_COMPLETE" in os.environ:
-            app({**COMMANDS, **_plugin_commands()}, completing=True)(argv, prog_name="genkit")
-        elif not argv or argv[0] in ("--help", "-h"):
-            print(_help())
-        elif argv[0] == "--version":
-            import genkit
-
-            print(f"genkit {genkit.__version__}")
-        else:
-            _dispatch(argv)
+        _command(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except SystemExit:
+        _flush()
+        raise
     except GenkitError as error:
         if os.environ.get("GENKIT_DEBUG"):
             raise
-        rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
-        if rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):  # these are the same everywhere
-            speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
-            print(f"{speaker}: {error}".replace("\n", f"\n{speaker}: "), file=sys.stderr)
+        _tell(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; nothing to say
+        streams.abandon()  # the reader left; nothing to say
     except OSError as error:  # a path that cannot be written or read: the file's fault, not the program's
-        if os.environ.get("GENKIT_DEBUG") or error.filename is None:
+        if os.environ.get("GENKIT_DEBUG"):
             raise
-        print(f"genkit: {error.filename}: {error.strerror}; choose another path, or mend this one", file=sys.stderr)
-        sys.exit(4)
+        _unwritable(error)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _leave(number: int, frame: Any) -> None:
-    print(f"genkit: {signal.Signals(number).name}; nothing is lost, the same command goes on", file=sys.stderr)
-    raise SystemExit(130 if number == signal.SIGINT else 75)
+def _command(argv: list[str]) -> None:
+    argv = _globals(argv)
+    if "_GENKIT_COMPLETE" in os.environ:
+        app({**COMMANDS, **_plugin_commands()}, completing=True)(argv, prog_name="genkit")
+    elif not argv or argv[0] in ("--help", "-h"):
+        print(_help())
+    elif argv[0] == "--version":
+        import genkit
+
+        print(f"genkit {genkit.__version__}")
+    else:
+        _dispatch(argv)
+
+
+def _tell(error: GenkitError) -> None:
+    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+    if rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):  # these are the same everywhere
+        speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
+        print(f"{speaker}: {error}".replace("\n", f"\n{speaker}: "), file=sys.stderr)
+
+
+def _flush() -> None:
+    """Write what is left of the results, before Python does it with a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        streams.abandon()
+    except OSError as error:
+        _unwritable(error)
+
+
+def _unwritable(error: OSError) -> None:
+    where = error.filename or "a file, or stdout"
+    print(f"genkit: {where}: {error.strerror}; choose another path, or mend this one", file=sys.stderr)
+    streams.abandon()
+    sys.exit(4)
 
 
 def _globals(argv: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from genkit.cli import show
+from genkit.cli import show, streams
 from genkit.cli.options import Device, Json
 
 
@@ -34,7 +34,7 @@ def run(
         spread(gpus, sys.argv[1:])
         return
     from genkit.kernel.loading import load_recipe
-    from genkit.runs import planning, running
+    from genkit.runs import planning, running, store
     from genkit.training import processes
 
     checked = load_recipe(recipe, overrides or [], swap or [])
@@ -53,8 +53,11 @@ def run(
         return
     with show.progress() as watch:
         result = running.run(checked, out, device=device, fresh=fresh, again=again, trial=trial, watch=watch)
+    if why := streams.lost():
+        store.event(result.folder, event="notice", text=f"not all of it could be told: {why}")
     if processes.rank() == 0:
-        present(result, json)
+        with show.results(str(result.folder)):
+            present(result, json)
 
 
 def spread(processes: int, argv: list[str]) -> None:

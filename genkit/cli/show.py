@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from genkit.cli import streams
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -47,6 +49,18 @@ def as_json(value: Any) -> None:
 def say(text: str) -> None:
     """A line on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def results(kept: str) -> Iterator[None]:
+    """Results that are told after work whose outcome is kept elsewhere: not telling them is no failure of the work."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        streams.abandon()
+        if not isinstance(error, BrokenPipeError):
+            say(f"note: stdout: {error.strerror}; what was to be told is in {kept}")
 
 
 @contextmanager

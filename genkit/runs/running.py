@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,14 @@ import attrs
 from genkit import keys
 from genkit.errors import Diverged, Stopped
 from genkit.evaluation import results, scoring
-from genkit.kernel import registry
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
-from genkit.runs import callbacks, evaluating, lock, planning, store
-from genkit.runs.callbacks import Hooks, Trackers
+from genkit.runs import evaluating, lock, loop, planning, store
+from genkit.runs.callbacks import Hooks
 from genkit.runs.evaluating import Watch
 from genkit.runs.planning import Plan
-from genkit.training import checkpoint, processes
-from genkit.training.signals import Signals, caught
+from genkit.training import checkpoint, processes, signals
+from genkit.training.signals import Signals
 from genkit.training.state import State
 from genkit.training.step import require_finite, train
 
@@ -81,22 +80,29 @@ def _unused(folder: Path) -> Path:
 
 def _follow(planned: Plan) -> RunResult:
     """What a process other than the first does: what that one says, the same steps, nothing recorded."""
-    state = planned.state()
+    state, folder = planned.state(), planned.folder
     if newest := processes.gather(None)[0]:
         state.restore(*checkpoint.load(newest, planned.context.device))
-    with caught() as stop:
-        if state.k < planned.recipe.train.steps and processes.gather(None)[0]:  # an evaluation is owed
-            evaluating.measured(planned, state)
-        for _ in train(state, planned.data, planned.recipe.train):
-            if _due(planned.recipe, state.k, stop):
-                require_finite(state)
-                if processes.any_of(stop.signal is not None):
-                    processes.gather(None)  # stay until the first process has saved
-                    raise stop.stopped(planned.folder, state.k)
-            if _evaluate_due(planned.recipe, state.k):
-                evaluating.measured(planned, state)
-    result = {} if processes.gather(None)[0] else evaluating.measured(planned, state)
-    return RunResult(folder=planned.folder, id=planned.id, figures=results.figures_of(result), evaluation=result)
+    with signals.caught() as stop:
+
+        def measured() -> dict[str, Any]:
+            return evaluating.measured(planned, state, loop.heeding(stop, folder, state.k))
+
+        try:
+            if state.k < planned.recipe.train.steps and processes.gather(None)[0]:  # an evaluation is owed
+                measured()
+            for _ in train(state, planned.data, planned.recipe.train):
+                if loop.due(planned.recipe, state.k, stop):
+                    require_finite(state)
+                    if processes.any_of(stop.signal is not None):
+                        raise stop.stopped(folder, state.k)
+                if loop.evaluate_due(planned.recipe, state.k):
+                    measured()
+        except Stopped:
+            processes.gather(None)  # stay until the first process has saved
+            raise
+        found = {} if processes.gather(None)[0] else measured()
+    return RunResult(folder=folder, id=planned.id, figures=results.figures_of(found), evaluation=found)
 
 
 def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
@@ -110,15 +116,18 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     checkpoint.sweep(folder / "checkpoints")
     newest, passed = checkpoint.latest(folder / "checkpoints")
     processes.gather(newest)
-    with planned.threads() as threads:
+    last_words = functools.partial(hooks.tell, event="end", outcome="preempted", text="a second signal; not saved")
+    with planned.threads() as threads, signals.caught(last_words) as stop:
         if newest and checkpoint.step_of(newest) >= recipe.train.steps:
             lock.keep(planned, trial)
             notices.append("this run is done; --again repeats it, --fresh begins anew")
-            evaluated = _evaluated(planned, None, newest, hooks, progress)
+            evaluated = _evaluated(
+                planned, None, newest, hooks, loop.heeding(stop, folder, recipe.train.steps, progress)
+            )
         else:
             state = planned.state()
             notices += lock.write(planned, state, threads, trial)
-            evaluated = _live(planned, state, newest, [*passed, *notices], hooks, progress)
+            evaluated = _live(planned, state, newest, [*passed, *notices], hooks, stop, progress)
     reports = hooks("genkit_report", folder=folder)
     return RunResult(
         folder=folder,
@@ -131,7 +140,13 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
 
 
 def _live(
-    planned: Plan, state: State, newest: Path | None, notices: list[str], hooks: Hooks, progress: scoring.Watch
+    planned: Plan,
+    state: State,
+    newest: Path | None,
+    notices: list[str],
+    hooks: Hooks,
+    stop: Signals,
+    progress: scoring.Watch,
 ) -> dict[str, Any]:
     """From the newest checkpoint to the last step and its figures, with the hooks at both ends."""
     recipe, folder, outcome = planned.recipe, planned.folder, "failed"
@@ -139,8 +154,8 @@ def _live(
         state.restore(*checkpoint.load(newest, planned.context.device))
     hooks("genkit_run_start", folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
     try:
-        _train(planned, state, "resume" if newest else "start", notices, hooks)
-        evaluated = _evaluated(planned, state, newest, hooks, progress)
+        loop.run(planned, state, "resume" if newest else "start", notices, hooks, stop)
+        evaluated = _evaluated(planned, state, newest, hooks, loop.heeding(stop, folder, state.k, progress))
         outcome = "done"
         return evaluated
     except (Diverged, Stopped) as error:
@@ -149,88 +164,6 @@ def _live(
         raise
     finally:
         hooks("genkit_run_end", folder=folder, outcome=outcome, key=keys.Key(recipe.train.seed, state.k))
-
-
-def _train(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hooks) -> None:
-    recipe, tell = planned.recipe, hooks.tell
-    tell(
-        event=begin,
-        k=state.k,
-        steps=recipe.train.steps,
-        batch_size=recipe.train.batch_size,
-    )
-    for text in notices:
-        tell(event="notice", text=text)
-    with caught() as stop, callbacks.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
-        if processes.gather(_owed(planned, state.k))[0]:
-            evaluating.recorded(planned, state, hooks)
-        _steps(planned, state, stop, trackers, hooks)
-
-
-def _owed(planned: Plan, k: int) -> bool:
-    """Whether a run was stopped between the checkpoint of step k and its evaluation."""
-    told = (e.get("k") for e in store.events(planned.folder) if e.get("event") == "evaluated")
-    return _evaluate_due(planned.recipe, k) and k not in told
-
-
-def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks: Hooks) -> None:
-    recipe, settings = planned.recipe, planned.recipe.train
-    watched = hooks.watched("genkit_step_end")
-    begun, since, first = time.monotonic(), time.monotonic(), state.k
-    for figures in train(state, planned.data, settings):
-        k = state.k
-        if watched:
-            hooks("genkit_step_end", state=state, figures=figures, key=keys.Key(settings.seed, k - 1))
-        if not _due(recipe, k, stop):
-            continue
-        require_finite(state)
-        if k % settings.log_every_steps == 0 or k == settings.steps:
-            now = time.monotonic()
-            plain_figures = {name: float(value) for name, value in figures.items()}
-            rate = (k - first) * settings.batch_size / (now - since)
-            hooks.tell(
-                event="step",
-                k=k,
-                figures=plain_figures,
-                elapsed=round(now - begun, 3),
-                images_per_sec=round(rate, 1),
-                left_sec=round(_images_left(planned, k) / rate, 1),
-            )
-            trackers.scalars(k, plain_figures)
-            since, first = now, k
-        paused = time.monotonic()
-        halt = processes.any_of(stop.signal is not None)
-        if halt or k % settings.save_every_steps == 0 or k == settings.steps:
-            evaluating.save(planned, state, hooks)
-        if halt:
-            processes.gather(None)
-            raise stop.stopped(planned.folder, k)
-        if settings.sample_every_steps and k % settings.sample_every_steps == 0:
-            evaluating.show(planned, state, f"step-{k:07d}", trackers)
-        if _evaluate_due(recipe, k):
-            evaluating.recorded(planned, state, hooks)
-        since += time.monotonic() - paused  # the rate is that of training
-
-
-def _images_left(planned: Plan, k: int) -> float:
-    """Images to be trained on, and those of evaluations to come, where a network call is a quarter of a step's."""
-    recipe, settings = planned.recipe, planned.recipe.evaluate
-    sampler = registry.build(recipe.objective.sampler, planned.context)
-    calls: int = sum(sampler.nfe(n) for n in settings.steps) * settings.count * len(settings.all_seeds)
-    return (recipe.train.steps - k) * recipe.train.batch_size + recipe.evaluations_after(k) * calls / 4
-
-
-def _due(recipe: Recipe, k: int, stop: Signals) -> bool:
-    """Whether something besides training happens after step k, on every process alike."""
-    t = recipe.train
-    every = [t.log_every_steps, t.save_every_steps, t.sample_every_steps, recipe.evaluate.every_steps]
-    alone = processes.world() == 1 and stop.signal is not None
-    return alone or k == t.steps or any(n and k % n == 0 for n in every)
-
-
-def _evaluate_due(recipe: Recipe, k: int) -> bool:
-    every = recipe.evaluate.every_steps
-    return bool(recipe.metrics) and every > 0 and k % every == 0 and 0 < k < recipe.train.steps
 
 
 def _evaluated(

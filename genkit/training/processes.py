@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from genkit.errors import DataError, HardwareError
+from genkit.errors import DataError, HardwareError, Stopped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -133,7 +133,7 @@ def reduce(work: Callable[[], T], combine: Callable[[list[T]], R]) -> R:
     """`combine` of what `work` gives on every process: made on the first, told to all.
 
     Raises:
-        DataError: On every process, if one of them met it.
+        DataError, Stopped: On every process, if one of them met it.
     """
     if world() == 1:
         return combine([work()])
@@ -147,15 +147,16 @@ def reduce(work: Callable[[], T], combine: Callable[[list[T]], R]) -> R:
     _together(dist.broadcast_object_list, said)
     result, problem = said[0]
     if problem:
-        raise DataError(*problem)
+        raise problem[0](*problem[1:])
     return result  # type: ignore[no-any-return]
 
 
-def _outcome(work: Callable[[], T]) -> tuple[T | None, tuple[str, str, str] | None]:
+def _outcome(work: Callable[[], T]) -> tuple[T | None, tuple[Any, ...] | None]:
     try:
         return work(), None
-    except DataError as error:
-        return None, (error.where, error.what, error.hint)
+    except (DataError, Stopped) as error:
+        code = (error.exit_code,) if isinstance(error, Stopped) else ()
+        return None, (type(error), error.where, error.what, error.hint, *code)
 
 
 def _device() -> str:

@@ -1,40 +1,78 @@
-"""Signals that a training heeds: noted when they come, acted upon once a step is saved."""
+"""Signals: what ends a program in good order, and what a training heeds once a step is saved."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from genkit.errors import Stopped
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 ONE = 1.0  # seconds within which signals are one: a scheduler tells all processes, and then so does who started this
+AGAIN = 0.05  # seconds until leaving is tried once more
 
 
-@attrs.define
 class Signals:
     """The signal that came, if one did, and when."""
 
-    signal: int | None = None
-    since: float = 0.0
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.since = 0.0
 
     def stopped(self, folder: Path, k: int) -> Stopped:
         """What to raise once step k is saved."""
         number = signal.Signals(self.signal or signal.SIGTERM)
-        code = 130 if number == signal.SIGINT else 75
-        return Stopped(folder, f"{number.name} after step {k}; saved", "the same command resumes", code)
+        return Stopped(folder, f"{number.name} after step {k}; saved", "the same command resumes", code_of(number))
+
+
+_early = Signals()  # what came before anybody heeded it
+
+
+def code_of(number: int) -> int:
+    """What a program leaves with that a signal ended: 130 where a person interrupted it, else 75, resume me."""
+    return 130 if number == signal.SIGINT else 75
+
+
+def listen() -> None:
+    """Have signals end the program by `SystemExit`, but for those that it was started to ignore, as nohup does."""
+    _early.signal = None
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
+    signal.signal(signal.SIGALRM, _leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # who started this may have held them back until here
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Leave, but not in the middle of an import, whose C code swallows exceptions and leaves modules half made.
+
+    The alarm tries again, then, and wherever else the exception was swallowed.
+    """
+    if number != signal.SIGALRM and _early.signal is None:
+        _early.signal = number
+        print(f"genkit: {signal.Signals(number).name}; nothing is lost, the same command goes on", file=sys.stderr)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return
+        frame = frame.f_back
+    raise SystemExit(code_of(_early.signal or signal.SIGTERM))
 
 
 @contextmanager
-def caught() -> Iterator[Signals]:
-    """Note SIGTERM, SIGINT and SIGUSR1 for the loop to act on; a second one, not of the same second, leaves at once."""
+def caught(last_words: Callable[[], object] = lambda: None) -> Iterator[Signals]:
+    """Note signals for a loop to act on, one that came before, too; a second one, after a second, leaves at once.
+
+    Args:
+        last_words: Called where it leaves at once.
+    """
     stop = Signals()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -44,10 +82,14 @@ def caught() -> Iterator[Signals]:
         if stop.signal is None:
             stop.signal, stop.since = number, time.monotonic()
         elif time.monotonic() - stop.since > ONE:
-            os._exit(130)
+            last_words()
+            os._exit(code_of(number))
 
-    caught = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = {number: signal.signal(number, note) for number in caught}
+    noted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in noted}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if _early.signal is not None:
+        note(_early.signal, None)
     try:
         yield stop
     finally:

@@ -15,7 +15,7 @@ def ternary(value: Callable[[int], float], left: int, right: int) -> int:
 
     The published script ends with the last two thirds instead of the two ends where two or three are left.
 
-    Source: Song et al. 2023 (arXiv 2303.01469), section 5 and appendix C.
+    Source: Song et al. 2023 (arXiv 2303.01469), section 3.
     """
     while right - left >= 3:
         third = (right - left) // 3

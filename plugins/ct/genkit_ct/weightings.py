@@ -16,7 +16,7 @@ from genkit.kinds import Context
 class Uniform:
     """lambda = 1.
 
-    Source: Song et al. 2023 (arXiv 2303.01469), appendix C.
+    Source: Song et al. 2023 (arXiv 2303.01469), section 4.
     """
 
     def build(self, context: Context) -> Uniform:

@@ -38,7 +38,7 @@ def heun_step(denoiser: Model, x: Tensor, t: Tensor, r: Tensor, cond: Cond = Non
     Args are those of `euler_step`, but r is above 0 too, where the second slope is taken.
 
     Source: Karras et al. 2022 (arXiv 2206.00364), algorithm 1; as the solver of consistency distillation
-    Song et al. 2023 (arXiv 2303.01469), algorithm 2 and appendix C.
+    Song et al. 2023 (arXiv 2303.01469), algorithm 2 and section 6.1.
     """
     step, first = expand(r - t, x), slope(denoiser, x, t, cond)
     return x + step * (first + slope(denoiser, x + step * first, r, cond)) / 2

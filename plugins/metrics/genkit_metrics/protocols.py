@@ -17,7 +17,7 @@ class EdmFid:
     three figures, of the seeds 0 … 49,999, 50,000 … 99,999 and so on, against all training images without
     mirrored ones; covariances over n - 1.
 
-    Source: Karras et al. 2022 (arXiv 2206.00364), appendix E.2; `generate.py` and `fid.py` of their code.
+    Source: Karras et al. 2022 (arXiv 2206.00364), appendix F.1; `generate.py` and `fid.py` of their code.
     """
 
     samples = 50_000

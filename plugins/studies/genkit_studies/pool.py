@@ -1,4 +1,4 @@
-"""The core's own launcher: a slot for each device, or several, and in each one job at a time."""
+"""The launcher that comes along: a slot for each device, or several, and in each one job at a time."""
 
 from __future__ import annotations
 

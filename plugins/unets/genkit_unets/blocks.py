@@ -106,7 +106,7 @@ class Fourier(nn.Module):
     Called with (B,) or (B, times); gives (B, times * channels), float32 whatever the autocast.
 
     Source: Tancik et al. 2020 (arXiv 2006.10739); Song et al. 2021 (arXiv 2011.13456), appendix C; the
-    scale 0.02 is from Song & Dhariwal 2023 (arXiv 2310.14189), section 3.2.
+    scale 0.02 is from Song & Dhariwal 2023 (arXiv 2310.14189), section 3.1.
     """
 
     freqs: Tensor

@@ -42,8 +42,8 @@ class Ncsnpp(Edm):
     channels and half the resolution of level i - 1. With the residual encoder the picture itself, convolved
     and halved, is added to the features of every level after the first.
 
-    Source: Song et al. 2021 (arXiv 2011.13456), appendix H; Karras et al. 2022 (arXiv 2206.00364), table 7 and
-    appendix F.2; the scale: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.2.
+    Source: Song et al. 2021 (arXiv 2011.13456), appendix H; Karras et al. 2022 (arXiv 2206.00364), table 8 and
+    appendix F.4; the scale: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.1.
     """
 
     plan = Plan(Style(xavier, quiet=1e-5, qkv=0.2**0.5, project=True), early=True, attends_all=False)
@@ -62,7 +62,7 @@ class Ddpmpp(Ncsnpp):
 
     Otherwise as `ncsnpp`; the defaults are those for CIFAR-10, 55.7 M weights.
 
-    Source: Song et al. 2021 (arXiv 2011.13456), appendix H; Karras et al. 2022 (arXiv 2206.00364), table 7.
+    Source: Song et al. 2021 (arXiv 2011.13456), appendix H; Karras et al. 2022 (arXiv 2206.00364), table 8.
     """
 
     channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
@@ -80,8 +80,8 @@ class Adm(Edm):
     The defaults are those for ImageNet 64x64, 295.9 M weights with 1000 classes. iCT sets `scale_shift_norm`
     false (282.2 M, and 472.8 M with its deep network's 6 blocks), `dropout` 0.2 and `dropout_max_resolution` 16.
 
-    Source: Dhariwal & Nichol 2021 (arXiv 2105.05233), section 3; Karras et al. 2022 (arXiv 2206.00364), table 7
-    and appendix F.2; without scale and shift: Song & Dhariwal 2023 (arXiv 2310.14189).
+    Source: Dhariwal & Nichol 2021 (arXiv 2105.05233), section 3; Karras et al. 2022 (arXiv 2206.00364), table 8
+    and appendix F.4; without scale and shift: Song & Dhariwal 2023 (arXiv 2310.14189).
     """
 
     plan = Plan(Style(uniform, eps=1e-5, sum=1.0), early=False, attends_all=True)

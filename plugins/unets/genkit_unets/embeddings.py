@@ -68,7 +68,7 @@ class Conditioning(nn.Module):
     Args:
         features: Embedding of c_noise, (B, width).
 
-    Source: Karras et al. 2022 (arXiv 2206.00364), appendix F.2 and table 8.
+    Source: Karras et al. 2022 (arXiv 2206.00364), appendix F.4 and table 8.
     """
 
     def __init__(self, features: nn.Module, width: int, out: int, classes: int, *, early: bool, style: Style) -> None:

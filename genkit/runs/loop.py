@@ -1,0 +1,132 @@
+"""The loop of a run: steps, and what comes between them: figures, checkpoints, pictures, evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genkit import keys
+from genkit.errors import Stopped
+from genkit.evaluation import scoring
+from genkit.kernel import registry
+from genkit.kernel.recipe import Recipe
+from genkit.runs import callbacks, evaluating, store
+from genkit.runs.callbacks import Hooks, Trackers
+from genkit.runs.planning import Plan
+from genkit.training import checkpoint, processes
+from genkit.training.signals import Signals
+from genkit.training.state import State
+from genkit.training.step import require_finite, train
+
+
+def run(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hooks, stop: Signals) -> None:
+    """Train from `state.k` to the last step.
+
+    Args:
+        begin: The event that it begins with, start or resume.
+
+    Raises:
+        Diverged: The loss stopped being finite.
+        Stopped: A signal came; a checkpoint of the last step taken stands.
+    """
+    recipe, tell = planned.recipe, hooks.tell
+    tell(event=begin, k=state.k, steps=recipe.train.steps, batch_size=recipe.train.batch_size)
+    for text in notices:
+        tell(event="notice", text=text)
+    with callbacks.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
+        if processes.gather(_owed(planned, state.k))[0]:
+            _evaluate(planned, state, hooks, stop)
+        _steps(planned, state, stop, trackers, hooks)
+
+
+def _owed(planned: Plan, k: int) -> bool:
+    """Whether a run was stopped between the checkpoint of step k and its evaluation."""
+    told = (e.get("k") for e in store.events(planned.folder) if e.get("event") == "evaluated")
+    return evaluate_due(planned.recipe, k) and k not in told
+
+
+def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks: Hooks) -> None:
+    recipe, settings = planned.recipe, planned.recipe.train
+    watched = hooks.watched("genkit_step_end")
+    begun, since, first = time.monotonic(), time.monotonic(), state.k
+    for figures in train(state, planned.data, settings):
+        k = state.k
+        if watched:
+            hooks("genkit_step_end", state=state, figures=figures, key=keys.Key(settings.seed, k - 1))
+        if not due(recipe, k, stop):
+            continue
+        require_finite(state)
+        if k % settings.log_every_steps == 0 or k == settings.steps:
+            now = time.monotonic()
+            rate = (k - first) * settings.batch_size / (now - since)
+            trackers.scalars(k, _log(planned, k, figures, now - begun, rate, hooks))
+            since, first = now, k
+        paused = time.monotonic()
+        halt = processes.any_of(stop.signal is not None)
+        if halt or k % settings.save_every_steps == 0 or k == settings.steps:
+            evaluating.save(planned, state, hooks)
+        if halt:
+            processes.gather(None)
+            raise stop.stopped(planned.folder, k)
+        if settings.sample_every_steps and k % settings.sample_every_steps == 0:
+            evaluating.show(planned, state, f"step-{k:07d}", trackers)
+        if evaluate_due(recipe, k):
+            _evaluate(planned, state, hooks, stop)
+        since += time.monotonic() - paused  # the rate is that of training
+
+
+def _log(
+    planned: Plan, k: int, figures: Mapping[str, Any], elapsed: float, rate: float, hooks: Hooks
+) -> dict[str, float]:
+    """Put the figures of a step on record, read back from the device."""
+    plain = {name: float(value) for name, value in figures.items()}
+    left = round(_images_left(planned, k) / rate, 1)
+    told = {"elapsed": round(elapsed, 3), "images_per_sec": round(rate, 1), "left_sec": left}
+    hooks.tell(event="step", k=k, figures=plain, **told)
+    return plain
+
+
+def _evaluate(planned: Plan, state: State, hooks: Hooks, stop: Signals) -> None:
+    """An evaluation between steps; where a signal ends it, it is owed, and a checkpoint of the step stands."""
+    try:
+        evaluating.recorded(planned, state, hooks, heeding(stop, planned.folder, state.k))
+    except Stopped:
+        if state.k not in map(checkpoint.step_of, checkpoint.present(planned.folder / "checkpoints")):
+            evaluating.save(planned, state, hooks)
+        processes.gather(None)
+        raise
+
+
+def heeding(stop: Signals, folder: Path, k: int, watch: scoring.Watch = lambda done, total: None) -> scoring.Watch:
+    """A watch of an evaluation that leaves between two blocks of samples once a signal came."""
+
+    def heed(done: int, total: int) -> None:
+        watch(done, total)
+        if stop.signal is not None:
+            raise stop.stopped(folder, k)
+
+    return heed
+
+
+def _images_left(planned: Plan, k: int) -> float:
+    """Images to be trained on, and those of evaluations to come, where a network call is a quarter of a step's."""
+    recipe, settings = planned.recipe, planned.recipe.evaluate
+    sampler = registry.build(recipe.objective.sampler, planned.context)
+    calls: int = sum(sampler.nfe(n) for n in settings.steps) * settings.count * len(settings.all_seeds)
+    return (recipe.train.steps - k) * recipe.train.batch_size + recipe.evaluations_after(k) * calls / 4
+
+
+def due(recipe: Recipe, k: int, stop: Signals) -> bool:
+    """Whether something besides training happens after step k, on every process alike."""
+    t = recipe.train
+    every = [t.log_every_steps, t.save_every_steps, t.sample_every_steps, recipe.evaluate.every_steps]
+    alone = processes.world() == 1 and stop.signal is not None
+    return alone or k == t.steps or any(n and k % n == 0 for n in every)
+
+
+def evaluate_due(recipe: Recipe, k: int) -> bool:
+    """Whether an evaluation between steps follows step k."""
+    every = recipe.evaluate.every_steps
+    return bool(recipe.metrics) and every > 0 and k % every == 0 and 0 < k < recipe.train.steps
