@@ -10,37 +10,39 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from genkit.errors import GenkitError
+from genkit.errors import GenkitError, PluginError
 from genkit.kernel import discovery
+
+AFTERWARDS = ("genkit_run_end", "genkit_report")  # what there is no run left to end for
 
 
 @attrs.define
 class Hooks:
-    """The plugins' lifecycle hooks of a run; one that fails is told once and left out from then on.
-
-    A `GenkitError` of a hook ends the run: it is meant.
-    """
+    """The plugins' lifecycle hooks of a run; one that raises ends the run, one that comes after it is told."""
 
     tell: Callable[..., None]
-    failed: set[tuple[str, str]] = attrs.field(factory=set)
 
     def watched(self, name: str) -> bool:
         return bool(getattr(discovery.installed().manager.hook, name).get_hookimpls())
 
     def __call__(self, name: str, **what: Any) -> list[Any]:
-        """Call a hook of all plugins that have it; what they gave."""
+        """Call a hook of all plugins that have it; what they gave.
+
+        Raises:
+            PluginError: It raised something; what it meant to say, a `GenkitError`, is passed on.
+        """
         given = []
         for impl in getattr(discovery.installed().manager.hook, name).get_hookimpls():
-            if (name, impl.plugin_name) in self.failed:
-                continue
             try:
                 given.append(impl.function(*(what[argument] for argument in impl.argnames)))
             except GenkitError:
                 raise
-            except Exception as error:  # whatever a plugin does wrong, the run goes on
-                self.failed.add((name, impl.plugin_name))
-                text = f"{name} of {impl.plugin_name.split(':')[0]} is left out: {type(error).__name__}: {error}"
-                self.tell(event="notice", text=text)
+            except (Exception, SystemExit) as error:
+                where = f"{name} of {impl.plugin_name.split(':')[0]}"
+                failed = PluginError(where, f"{type(error).__name__}: {error}", "repair it, or leave it out: --without")
+                if name not in AFTERWARDS:
+                    raise failed from error
+                self.tell(event="notice", text=str(failed))
         return given
 
 

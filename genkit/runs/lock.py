@@ -1,4 +1,7 @@
-"""What a run is made with, `lock.json`; and whether a folder may hold it."""
+"""What a run is made with, `lock.json`, as lock files of packages have it; and whether a folder may hold it.
+
+That one process alone works in a folder is `store.held`.
+"""
 
 from __future__ import annotations
 

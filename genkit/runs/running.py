@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import attrs
 
 from genkit import keys
-from genkit.errors import Diverged, Stopped
+from genkit.errors import Diverged, GenkitError, Stopped
 from genkit.evaluation import results, scoring
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
@@ -152,15 +153,16 @@ def _live(
     recipe, folder, outcome = planned.recipe, planned.folder, "failed"
     if newest:
         state.restore(*checkpoint.load(newest, planned.context.device))
-    hooks("genkit_run_start", folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
     try:
+        hooks("genkit_run_start", folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
         loop.run(planned, state, "resume" if newest else "start", notices, hooks, stop)
         evaluated = _evaluated(planned, state, newest, hooks, loop.heeding(stop, folder, state.k, progress))
         outcome = "done"
         return evaluated
-    except (Diverged, Stopped) as error:
-        outcome = "diverged" if isinstance(error, Diverged) else "preempted"
-        hooks.tell(event="end", outcome=outcome, k=state.k, text=str(error))
+    except BaseException as error:
+        outcome = {Diverged: "diverged", Stopped: "preempted"}.get(type(error), outcome)
+        with contextlib.suppress(GenkitError):  # a disk that is full is told already
+            hooks.tell(event="end", outcome=outcome, k=state.k, text=f"{error or type(error).__name__}")
         raise
     finally:
         hooks("genkit_run_end", folder=folder, outcome=outcome, key=keys.Key(recipe.train.seed, state.k))

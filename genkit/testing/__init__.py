@@ -1,5 +1,7 @@
 """For authors of plugins: laws that components of a kind obey, plugins without installing.
 
+In goes a component; out comes an AssertionError that names the law it breaks, or nothing. Read `laws`.
+
 import genkit
 from genkit.testing import laws
 

@@ -1,4 +1,4 @@
-"""A run folder of format 1, written before the core had rooms, is read as it always was, and ids stay what they were."""
+"""A run folder of format 1, written before the core had rooms, is read as ever, and ids stay what they were."""
 
 import json
 import shutil

@@ -296,26 +296,41 @@ from genkit.hookspecs import hookimpl
 GENKIT_API = 1
 
 @hookimpl
-def genkit_step_end(state, figures, key):
-    raise KeyError("mine")
-
-@hookimpl
-def genkit_checkpoint_saved(folder, checkpoint, key):
-    raise KeyError("mine too")
+def genkit_{name}({arguments}):
+    raise {error}
 """
 
 
-def test_a_hook_that_raises_is_told_once_and_the_run_goes_on(cli, tiny, tmp_path):
-    tiny = [*tiny, "train.save_every_steps=8"]
-    (tmp_path / "probe_raising.py").write_text(HOOKS)
+@pytest.mark.parametrize(
+    ("name", "arguments", "error"),
+    [
+        ("run_start", "folder", "KeyError('mine')"),
+        ("step_end", "state, figures, key", "KeyError('mine')"),
+        ("checkpoint_saved", "folder", "SystemExit(0)"),
+        ("evaluated", "figures", "RuntimeError('mine')"),
+    ],
+)
+def test_a_hook_that_raises_ends_the_run_in_one_line(cli, tiny, tmp_path, name, arguments, error):
+    (tmp_path / "probe_raising.py").write_text(HOOKS.format(name=name, arguments=arguments, error=error))
     provide(tmp_path / "site", "raising", "probe_raising")
     path = os.pathsep.join(map(str, (tmp_path, tmp_path / "site")))
-    done = json.loads(cli("run", "ict_digits", *tiny, "metrics.fd=false", "--json", PYTHONPATH=path).stdout)
-    told = [e["text"] for e in store.events(Path(done["folder"])) if e["event"] == "notice"]
-    assert told == [
-        "genkit_step_end of genkit-probe-raising is left out: KeyError: 'mine'",
-        "genkit_checkpoint_saved of genkit-probe-raising is left out: KeyError: 'mine too'",
-    ]
+    failed = cli("run", "ict_ring", *RING, "--out", "r", PYTHONPATH=path, code=3).stderr
+    (line,) = [line for line in failed.splitlines() if line.startswith("genkit: ")]
+    assert line.startswith(f"genkit: genkit_{name} of genkit-probe-raising: {error.partition('(')[0]}")
+    assert "Traceback" not in failed
+    told = store.events(Path("r"))
+    assert told[-1]["outcome"] == "failed"
+    cli("run", "ict_ring", *RING, "--out", "r", "--without", "raising", PYTHONPATH=path)
+    assert store.summary(Path("r")).state == "done"
+
+
+@pytest.mark.parametrize("name", ["run_end", "report"])
+def test_a_hook_after_the_run_that_raises_is_told(cli, tmp_path, name):
+    (tmp_path / "probe_raising.py").write_text(HOOKS.format(name=name, arguments="folder", error="KeyError('late')"))
+    provide(tmp_path / "site", "raising", "probe_raising")
+    path = os.pathsep.join(map(str, (tmp_path, tmp_path / "site")))
+    assert "late" in cli("run", "ict_ring", *RING, "--out", "r", PYTHONPATH=path).stderr
+    assert any("late" in e.get("text", "") for e in store.events(Path("r")) if e["event"] == "notice")
 
 
 def test_a_stop_between_a_checkpoint_and_its_evaluation_loses_no_figure(cli, tiny):

@@ -28,7 +28,7 @@ def list_(
     import attrs
 
     from genkit.runs import store
-    from genkit_store import housekeeping
+    from genkit_runs import housekeeping
 
     found = [s for s in store.runs(lambda text: show.say(f"note: {text}")) if every or ".old" not in s.folder.suffix]
     told = housekeeping.in_what(found)
@@ -56,7 +56,7 @@ def show_(run: Run, json: Json = False) -> None:
     from genkit.kernel.loading import installed, load_recipe
     from genkit.runs import store
     from genkit.training import checkpoint
-    from genkit_store import housekeeping
+    from genkit_runs import housekeeping
 
     folder = store.find(run)
     s, lock = store.summary(folder), store.read(folder / "lock.json")
@@ -94,7 +94,7 @@ def diff(a: Run, b: Run, json: Json = False) -> None:
     """In what two runs' recipes and figures differ."""
     from genkit.evaluation import results
     from genkit.runs import store
-    from genkit_store import housekeeping
+    from genkit_runs import housekeeping
 
     folders = [store.find(run) for run in (a, b)]
     recipes = [housekeeping.flat(store.recipe_file(folder)) for folder in folders]
@@ -127,7 +127,7 @@ def remove(
     """Remove runs, with all that they hold; not those that are running."""
     from genkit.errors import RecipeError
     from genkit.runs import store
-    from genkit_store import housekeeping
+    from genkit_runs import housekeeping
 
     folders = [store.find(name) for name in run]
     for folder in folders:
@@ -146,7 +146,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
 ) -> None:
     """Remove half-written files, and checkpoints of finished runs but the last and the best."""
-    from genkit_store import housekeeping
+    from genkit_runs import housekeeping
 
     found = list(housekeeping.superseded(old))
     if dry_run:

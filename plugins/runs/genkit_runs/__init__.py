@@ -7,4 +7,4 @@ GENKIT_API = 1
 
 @hookimpl
 def genkit_commands() -> Offer:
-    return {"runs": lazy("genkit_store.commands:app", "What has been run.")}
+    return {"runs": lazy("genkit_runs.commands:app", "What has been run.")}
