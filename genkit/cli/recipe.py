@@ -71,11 +71,11 @@ def list_(json: Json = False) -> None:
 @app.command()
 def copy(recipe: Recipe, to: Annotated[Path, typer.Argument(help="The new file.")]) -> None:
     """Write a recipe as one flattened file of one's own."""
+    from genkit.data import atomic
     from genkit.errors import RecipeError
     from genkit.kernel.loading import load_recipe
-    from genkit.runs import store
 
     if to.exists():
         raise RecipeError(to, "is there already", "choose another name")
-    store.write(to, load_recipe(recipe).toml())
+    atomic.write(to, load_recipe(recipe).toml())
     print(to)

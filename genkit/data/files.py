@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 import attrs
 
+from genkit.data import atomic
 from genkit.errors import DataError, PluginError, RecipeError
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, registry
@@ -126,8 +127,8 @@ def verify(file: PublicFile, path: Path, cache: Path | None = None, anew: bool =
     if found != file.sha256:
         what = f"sha256 {found}, not {file.sha256}" if found else f"{stat.st_size} bytes, not {file.size}"
         raise DataError(path, f"is not the published {file.name} ({what})", "remove it and fetch it again")
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        _write(memory, json.dumps({**known, seal: found}, indent=1).encode())
+    with contextlib.suppress(DataError):  # a cache that cannot be written costs time, nothing else
+        atomic.write(memory, json.dumps({**known, seal: found}, indent=1))
 
 
 def download(file: PublicFile, target: Path) -> Path:
@@ -182,13 +183,6 @@ def _remembered(memory: Path) -> dict[str, str]:
     except (OSError, ValueError):  # nothing is known, so it is verified again
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def sha256(path: Path) -> str:

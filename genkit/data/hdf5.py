@@ -10,13 +10,14 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from genkit.data import atomic
 from genkit.errors import DataError
 
 _BLOCK_BYTES = 2**26
@@ -109,19 +110,11 @@ def writing(path: Path) -> Iterator[h5py.File]:
     Raises:
         DataError: The place cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(path) as partial:
         with h5py.File(partial, "w") as file:
             yield file
         with partial.open("rb") as written:
             os.fsync(written.fileno())
-        partial.rename(path)
-    except OSError as error:
-        raise DataError(path, f"cannot be written ({_reason(error)})", "make room, or choose another place") from error
-    finally:
-        with suppress(OSError):  # where there is no place, nothing is left
-            partial.unlink(missing_ok=True)
 
 
 def write(

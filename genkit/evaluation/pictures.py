@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from genkit.data import hdf5
+from genkit.data import atomic, hdf5
 from genkit.data.sources import quantise
 from genkit.errors import RecipeError
 
@@ -55,10 +54,8 @@ def write(path: Path, image: Tensor, scale: int = 1) -> Path:
     array = image.permute(1, 2, 0).squeeze(-1).cpu().numpy()
     drawn = Image.fromarray(array)
     drawn = drawn.resize((drawn.width * scale, drawn.height * scale), Image.Resampling.NEAREST)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    drawn.save(partial, format="PNG")
-    partial.rename(path)
+    with atomic.replacing(path) as partial:
+        drawn.save(partial, format="PNG")
     return path
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genkit.data import hdf5
+from genkit.data import atomic, hdf5
 from genkit.errors import DataError
 
 FORMAT = "genkit statistics 1"
@@ -222,10 +221,8 @@ def _write_npz(path: Path, statistics: Statistics) -> None:
     arrays = {back[name]: array.cpu().numpy() for name, array in statistics.arrays.items() if name in back}
     if "arr_0" in arrays:
         arrays["arr_0"] = np.ascontiguousarray(arrays["arr_0"].transpose(0, 2, 3, 1))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(partial, allow_pickle=False, **arrays)
-    partial.rename(path)
+    with atomic.replacing(path) as partial, partial.open("wb") as out:
+        np.savez(out, allow_pickle=False, **arrays)
 
 
 def cache_file(folder: Path, key: dict[str, Any]) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from genkit import keys
+from genkit.data import atomic
 from genkit.denoiser import Denoiser
 from genkit.evaluation import measuring, pictures, results, sampling, scoring
 from genkit.kernel.recipe import Recipe, other_evaluation
@@ -116,7 +117,7 @@ def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = ""
         found = {**found, "steps": {**known["steps"], **found["steps"]}}
     rest = {name: value for name, value in found.items() if name not in measuring.OF_PROTOCOL}
     whole = {"protocol": protocol, "made_with": lock.made_with(planned), "k": k, **rest}
-    store.write(path, json.dumps(whole, indent=1))
+    atomic.write(path, json.dumps(whole, indent=1))
     figures = results.figures_of(whole)
     hooks.tell(event="evaluated", k=k, protocol=path.stem, figures=figures, seconds=found["seconds"])
     key = keys.Key(planned.recipe.train.seed, k)

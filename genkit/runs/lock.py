@@ -15,6 +15,7 @@ import attrs
 import torch
 
 import genkit
+from genkit.data import atomic
 from genkit.errors import CheckpointError
 from genkit.kernel import discovery
 from genkit.runs import store
@@ -94,8 +95,8 @@ def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
         "created": before.get("created", time.time()),
         "notices": list(planned.recipe.notices),
     }
-    store.write(planned.folder / "recipe.toml", planned.recipe.toml())
-    store.write(path, json.dumps(lock, indent=1))
+    atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    atomic.write(path, json.dumps(lock, indent=1))
     return changed
 
 
@@ -107,10 +108,10 @@ def keep(planned: Plan, trial: bool) -> None:
     lock = store.read(planned.folder / "lock.json")
     if trial and not lock.get("trial"):
         return
-    store.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
     kept = {**lock, "name": planned.recipe.name, "trial": trial}
     if kept != lock:
-        store.write(planned.folder / "lock.json", json.dumps(kept, indent=1))
+        atomic.write(planned.folder / "lock.json", json.dumps(kept, indent=1))
 
 
 def made_with(planned: Plan) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import attrs
 
+from genkit.data import atomic
 from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.training import checkpoint
 
@@ -23,14 +24,6 @@ from genkit.training import checkpoint
 def root() -> Path:
     """Where runs are kept: `$GENKIT_RUNS`, else `runs` in the working directory."""
     return Path(os.environ.get("GENKIT_RUNS", "runs"))
-
-
-def write(path: Path, text: str) -> None:
-    """A file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, "utf-8")
-    partial.rename(path)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -51,11 +44,19 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def event(folder: Path, **what: Any) -> dict[str, Any]:
-    """Append a line to events.jsonl."""
-    line = {**what, "time": round(time.time(), 3)}
-    with (folder / "events.jsonl").open("ab+") as file:
-        torn = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
+    """Append a line to events.jsonl.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    line, path = {**what, "time": round(time.time(), 3)}, folder / "events.jsonl"
+    text = json.dumps(line).encode() + b"\n"
+    try:
+        with path.open("ab+") as file:
+            torn = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write(b"\n" * torn + text)
+    except OSError as error:
+        raise atomic.unwritable(path, error, len(text)) from error
     return line
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from genkit.data import atomic
 from genkit.denoiser import Denoiser
 from genkit.evaluation import sampling
 from genkit.kernel import registry
 from genkit.kernel.recipe import Recipe
-from genkit.runs import planning, store
+from genkit.runs import planning
 from genkit.training.state import State
 from genkit.training.step import train
 
@@ -35,7 +36,7 @@ def try_out(recipe: Recipe, device: str | None, out: Path) -> None:
         step = _step_seconds(planned, state)
         evaluation = _evaluation_seconds(planned, state)
     seconds = planned.recipe.train.steps * step + evaluation
-    store.write(out, json.dumps({"seconds": round(seconds, 1), "step": step, "evaluation": evaluation}))
+    atomic.write(out, json.dumps({"seconds": round(seconds, 1), "step": step, "evaluation": evaluation}))
 
 
 def _step_seconds(planned: planning.Plan, state: State) -> float:

@@ -6,13 +6,13 @@ whatever cannot be read is named on it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from genkit.data import atomic
 from genkit.errors import CheckpointError
 from genkit.evaluation import results
 from genkit.evaluation.results import GAP, Table, finite, step_words, table
@@ -203,10 +203,5 @@ def write(folder: Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(folder, "there is no such run folder", "give the folder that holds recipe.toml")
-    target, draft = folder / "report.html", folder / f".report-{os.getpid()}.tmp"
-    try:
-        draft.write_bytes(page(read(folder)).encode("utf-8", "replace"))
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    return target
+    atomic.write(folder / "report.html", page(read(folder)))
+    return folder / "report.html"

@@ -11,8 +11,8 @@ from typing import Any
 
 import attrs
 
+from genkit.data import atomic
 from genkit.evaluation import results
-from genkit.runs import store
 from genkit_studies import statistics, study
 from genkit_studies.statistics import Difference, Estimate, Noise
 from genkit_studies.study import Arm, Study
@@ -187,7 +187,7 @@ def write(of: Study) -> list[str]:
         "table.json": json.dumps(as_plain(of), indent=1) + "\n",
     }
     for name, text in made.items():
-        store.write(of.folder / name, text)
+        atomic.write(of.folder / name, text)
     return list(made)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from genkit.data import atomic
 from genkit.evaluation.results import finite
-from genkit.runs import store
 from genkit_reports import html
 from genkit_reports.charts import Series, chart, running_median
 from genkit_reports.history import read
@@ -57,7 +57,7 @@ def page(of: Study) -> str:
 def write(of: Study) -> Path:
     """Write `report.html` into the study's folder."""
     target = of.folder / "report.html"
-    store.write(target, page(of))
+    atomic.write(target, page(of))
     return target
 
 

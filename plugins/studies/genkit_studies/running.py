@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from genkit.data import atomic
 from genkit.errors import GenkitError, RecipeError, Stopped
 from genkit.runs import store
 from genkit.training.signals import Signals, caught
@@ -81,7 +82,7 @@ def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> di
 
 def _tryout(folder: Path, number: int, arm: Arm, device: str) -> Job:
     written = folder / f"{number}.toml"
-    store.write(written, arm.recipe.toml())
+    atomic.write(written, arm.recipe.toml())
     argv = ("run", str(written), "--device", device, "--smoke", str(written.with_suffix(".json")))
     return Job(argv=argv, log=written.with_suffix(".txt"))
 
@@ -135,7 +136,7 @@ class Progress:
         trial = self.study.trials[number]
         name = f"{self.study.arms.index(self._arm(trial)):02d}-seed{trial.seed}"
         recipe = self.study.folder / "trials" / f"{name}.toml"
-        store.write(recipe, planning.recipe_of(self._arm(trial), trial.seed).toml())
+        atomic.write(recipe, planning.recipe_of(self._arm(trial), trial.seed).toml())
         argv = ("run", str(recipe), "--out", str(trial.folder), "--device", self.device, "--trial")
         return Job(argv=argv, log=recipe.with_suffix(".txt"))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from genkit.data import atomic
 from genkit.errors import DataError
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
@@ -96,7 +97,7 @@ def save(study: Study) -> None:
         "arms": [{"label": a.label, "changes": a.changes, "recipe": a.recipe.tree()} for a in study.arms],
         "trials": [{**attrs.asdict(t), "folder": _told(t.folder)} for t in study.trials],
     }
-    store.write(study.folder / "study.json", json.dumps(whole, indent=1))
+    atomic.write(study.folder / "study.json", json.dumps(whole, indent=1))
 
 
 def load(folder: Path) -> Study:
