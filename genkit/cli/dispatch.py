@@ -17,11 +17,9 @@ from genkit.training import signals
 COMMANDS = {
     "run": ("genkit.cli.run:run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
     "sample": ("genkit.cli.sample:sample", "Draw samples of a run."),
-    "evaluate": ("genkit.cli.evaluate:evaluate", "Evaluate a run, as its recipe says or otherwise."),
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
     "components": ("genkit.cli.components:app", "What recipes can be made of."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
-    "weights": ("genkit.cli.weights:app", "Public files that plugins need, and weights from elsewhere."),
 }
 OPTIONS = {
     "--plugins A,B": "Load only these plugins.",

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import attrs
-import tomli_w
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from genkit.data import files
-from genkit.errors import DataError, RecipeError
+from genkit.errors import DataError
 from genkit.hookspecs import Lazy
-from genkit.kernel import discovery, registry, resolving
-from genkit.kinds import Context, Spec, names
+from genkit.kernel import discovery
+from genkit.kinds import Spec, names
 
 FOREIGN = {".pt", ".pth", ".pkl", ".ckpt", ".bin"}
 
@@ -38,37 +33,6 @@ def converters() -> dict[str, Lazy]:
     return {name: Lazy(*lazy) for offer in offers for name, lazy in offer.items()}
 
 
-def convert(source: Path, target: Path, form: str) -> dict[str, str]:
-    """Write weights from elsewhere as safetensors, with a description of their network; gives that description.
-
-    The network is built and has to take the weights exactly before anything is written.
-
-    Raises:
-        RecipeError: No plugin reads that form, or the target is no .safetensors file.
-        DataError: The file is not of that form, damaged, or has tensors that its network does not take.
-    """
-    known = converters()
-    if form not in known:
-        raise RecipeError("--as", f"nothing reads {form!r}", f"there are {names(known)}")
-    if target.suffix != ".safetensors":
-        raise RecipeError(target, "is no .safetensors file", "give it that ending")
-    if not source.is_file():
-        raise DataError(source, "no such file", "check the path")
-    read: Callable[[Path], Weights] = registry.imported(known[form], form)
-    made = read(source)
-    network = registry.build(made.network, Context(spec=made.spec, device="meta"))
-    fit(network, made.state, source)
-    told = {
-        "network": json.dumps(resolving.plain(made.network)),
-        "spec": json.dumps(attrs.asdict(made.spec)),
-        "source": source.name,
-        "source_sha256": files.sha256(source),
-        "form": form,
-    }
-    _save(target, made.state, told)
-    return told
-
-
 def info(path: Path) -> dict[str, Any]:
     """What a safetensors file holds: counts, dtypes, and what its maker wrote about it.
 
@@ -81,11 +45,6 @@ def info(path: Path) -> dict[str, Any]:
         shapes = [torch.Size(found.get_shape()) for found in slices]
         dtypes = sorted({found.get_dtype() for found in slices})
     return {"tensors": len(shapes), "numbers": sum(shape.numel() for shape in shapes), "dtypes": dtypes, **told}
-
-
-def recipe_of(told: Mapping[str, str]) -> str:
-    """The `[network]` table that a description of converted weights gives, as TOML; empty without one."""
-    return tomli_w.dumps({"network": json.loads(told["network"])}) if "network" in told else ""
 
 
 def load(path: Path) -> dict[str, Tensor]:
@@ -114,20 +73,6 @@ def fit(network: torch.nn.Module, state: Mapping[str, Tensor], where: object) ->
             raise DataError(where, f"does not fit the network: {name!r} has shape {found}, not {shape}", hint)
     if surplus := sorted(set(state) - set(wanted)):
         raise DataError(where, f"does not fit the network: {surplus[0]!r} is surplus", hint)
-
-
-def _save(target: Path, state: Mapping[str, Tensor], told: dict[str, str]) -> None:
-    """Beside its place, synced, then renamed."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        save_file({name: tensor.contiguous().clone() for name, tensor in state.items()}, partial, told)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(target)
-    except (OSError, SafetensorError) as error:
-        raise DataError(target, f"cannot be written ({error})", "choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> Any:

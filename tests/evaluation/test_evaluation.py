@@ -296,7 +296,7 @@ def test_anybodys_samples_are_held_against_data_and_statistics(call, small):
 
 
 def test_what_looks_at_samples_alone_needs_no_reference(call, files):
-    from genkit.evaluation import external
+    from genkit_metrics import external
 
     call("stats", "make", "digits", "--features", "pixels", "--out", "digits.h5")
     protocol = resolving.component("protocol", "edm-fid")
@@ -364,7 +364,7 @@ def test_samples_need_something_to_be_held_against(call, files):
 
 
 def test_grey_samples_are_repeated_and_it_is_said(digits):
-    from genkit.evaluation import external
+    from genkit_metrics import external
 
     said = []
     grey = images.Images(torch.zeros(2, 1, 8, 8, dtype=torch.uint8))

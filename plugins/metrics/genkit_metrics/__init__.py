@@ -29,7 +29,10 @@ def genkit_weights():
 
 @hookimpl
 def genkit_commands():
-    return {"stats": lazy("genkit_metrics.stats:app", "Reference statistics that samples are held against.")}
+    return {
+        "evaluate": lazy("genkit_metrics.commands:evaluate", "Evaluate a run, as its recipe says or otherwise."),
+        "stats": lazy("genkit_metrics.stats:app", "Reference statistics that samples are held against."),
+    }
 
 
 @hookimpl

@@ -24,6 +24,7 @@ from genkit.kinds import Context, Spec
 from genkit_unets.convert import _names, _names_openai, from_openai
 from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 from genkit_unets.published import openai_cm
+from genkit_weights.convert import convert
 
 _spec = importlib.util.spec_from_file_location("edm_numbers", Path(__file__).with_name("test_edm.py"))
 edm_numbers = importlib.util.module_from_spec(_spec)
@@ -153,7 +154,7 @@ def test_a_snapshot_gives_its_network_and_all_its_numbers(tmp_path, monkeypatch,
     network, arguments, kind = CASES[case]
     table = snapshot(tmp_path / "net.pkl", persistence, network, SPEC, arguments, kind, protocol=protocol)
     monkeypatch.delitem(sys.modules, "torch_utils.persistence")
-    told = weights.convert(tmp_path / "net.pkl", tmp_path / "net.safetensors", "edm")
+    told = convert(tmp_path / "net.pkl", tmp_path / "net.safetensors", "edm")
     made = json.loads(told["network"])
     assert made.pop("use") == case and made["dropout"] == arguments.get("dropout", 0.1)
     assert json.loads(told["spec"])["classes"] == 4
@@ -194,14 +195,14 @@ def ready(tmp_path, persistence):
 )
 def test_a_network_of_another_kind_is_one_line_and_nothing_is_written(tmp_path, ready, changes, says):
     with pytest.raises(DataError, match=says) as caught:
-        weights.convert(ready(**changes), tmp_path / "net.safetensors", "edm")
+        convert(ready(**changes), tmp_path / "net.safetensors", "edm")
     assert "\n" not in str(caught.value) and str(tmp_path / "net.pkl") in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["net.pkl"]
 
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 def test_ect_is_the_same_with_another_name_around_it(tmp_path, ready):
-    told = weights.convert(ready(outer="ECMPrecond"), tmp_path / "net.safetensors", "ect")
+    told = convert(ready(outer="ECMPrecond"), tmp_path / "net.safetensors", "ect")
     assert json.loads(told["network"])["fourier_scale"] == 0.02 and told["form"] == "ect"
 
 
@@ -238,7 +239,7 @@ def test_a_malicious_snapshot_is_one_line_and_executes_nothing(tmp_path, name):
     mark = tmp_path / "executed"
     (tmp_path / "net.pkl").write_bytes(pickle.dumps(make(mark)))
     with pytest.raises(DataError, match=says) as caught:
-        weights.convert(tmp_path / "net.pkl", tmp_path / "net.safetensors", "edm")
+        convert(tmp_path / "net.pkl", tmp_path / "net.safetensors", "edm")
     assert "\n" not in str(caught.value) and not mark.exists()
     assert not (tmp_path / "net.safetensors").exists()
 
@@ -249,7 +250,7 @@ def test_a_truncated_snapshot_is_one_line(tmp_path, ready):
     for part in (0.1, 0.5, 0.9, 0.999):
         (tmp_path / "cut.pkl").write_bytes(raw[: int(part * len(raw))])
         with pytest.raises(DataError, match="is no readable pickle"):
-            weights.convert(tmp_path / "cut.pkl", tmp_path / "net.safetensors", "edm")
+            convert(tmp_path / "cut.pkl", tmp_path / "net.safetensors", "edm")
 
 
 # ---- OpenAI's tables -----------------------------------------------------------------------------
@@ -328,7 +329,7 @@ def test_a_table_that_is_not_a_unet_model_is_one_line(tmp_path, zeros, spoil, sa
     spoil(table)
     torch.save(table, tmp_path / "net.pt")
     with pytest.raises(DataError, match=says) as caught:
-        weights.convert(tmp_path / "net.pt", tmp_path / "net.safetensors", "openai-cm")
+        convert(tmp_path / "net.pt", tmp_path / "net.safetensors", "openai-cm")
     assert "\n" not in str(caught.value) and not Path("executed").exists()
     assert not (tmp_path / "net.safetensors").exists()
 
@@ -339,7 +340,7 @@ def test_a_truncated_or_foreign_table_is_one_line(tmp_path, zeros):
     for content in (raw[:100], raw[: len(raw) // 2], b"", b"hello", pickle.dumps(3)):
         (tmp_path / "net.pt").write_bytes(content)
         with pytest.raises(DataError, match=r"net\.pt: (is no|has not|wants)") as caught:
-            weights.convert(tmp_path / "net.pt", tmp_path / "net.safetensors", "openai-cm")
+            convert(tmp_path / "net.pt", tmp_path / "net.safetensors", "openai-cm")
         assert "\n" not in str(caught.value)
 
 

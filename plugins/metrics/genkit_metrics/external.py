@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genkit.data import hdf5, named
-from genkit.data.files import cache_folder
+from genkit.data import cache_folder, hdf5, named
 from genkit.errors import DataError
 from genkit.evaluation import images, measuring, references, scoring
 from genkit.evaluation.references import Statistics

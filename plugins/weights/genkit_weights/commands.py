@@ -43,24 +43,25 @@ def convert(
     form: Annotated[str, typer.Option("--as", help="What it is: edm, ect, openai-cm, or what a plugin adds.")],
 ) -> None:
     """Read published weights, executing nothing in them, and write them as safetensors."""
-    from genkit.data import weights
+    from genkit_weights import convert as converting
 
-    told = weights.convert(source, target, form)
+    told = converting.convert(source, target, form)
     print(f"# {target}: start from it with these settings and [init] from = {json.dumps(str(target))}")
-    print(weights.recipe_of(told), end="")
+    print(converting.recipe_of(told), end="")
 
 
 @app.command()
 def info(file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_json: Json = False) -> None:
     """What a file of weights holds, and which network it is for."""
     from genkit.data import weights
+    from genkit_weights.convert import recipe_of
 
     found = weights.info(file)
     if as_json:
         show.as_json(found)
         return
     show.table([["", str(file)], *([name, str(value)] for name, value in found.items() if name != "network")])
-    print(weights.recipe_of(found), end="")
+    print(recipe_of(found), end="")
 
 
 @app.command()

@@ -29,10 +29,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
-    from genkit.evaluation import external, references
+    from genkit.evaluation import references
     from genkit.kernel import resolving
     from genkit.runs import evaluating
     from genkit.training import processes
+    from genkit_metrics import external
 
     with show.progress() as watch:
         if _are_samples(Path(what)):
