@@ -64,6 +64,10 @@ class HardwareError(GenkitError):
     exit_code = 4
 
 
+class OutOfMemory(HardwareError):
+    """Memory does not suffice, on a card or elsewhere."""
+
+
 class Stopped(GenkitError):
     """A signal ended the run after a checkpoint: 75 preempted, 130 interrupted."""
 

@@ -6,7 +6,9 @@ import contextlib
 import difflib
 import functools
 import importlib
+import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any, NamedTuple
 
 from genkit.errors import PluginError, RecipeError
@@ -162,16 +164,42 @@ def imported(lazy: Lazy, where: str) -> Any:
     """
     module, _, name = lazy.target.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, which programs read
+            return getattr(importlib.import_module(module), name)
+    except BaseException as error:  # an import may raise anything
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(where, f"cannot import {lazy.target}: {cause}", "repair or reinstall its plugin") from error
 
 
 def build(component: Any, context: Context | Setup) -> Any:
-    """The working thing of a component: what its kind's contract in `genkit.kinds` describes."""
-    kind = kinds()[info_of(component).kind]
-    return component.build(context) if kind.builds else component
+    """The working thing of a component: what its kind's contract in `genkit.kinds` describes.
+
+    Raises:
+        PluginError: It has no `build`, and its kind owes one.
+    """
+    info = info_of(component)
+    if not kinds()[info.kind].builds:
+        return component
+    if not callable(getattr(component, "build", None)):
+        raise PluginError(named(info), "has no build(context)", f"a {info.kind} owes {kinds()[info.kind].summary}")
+    return component.build(context)
+
+
+def culprit(frame: FrameType | None) -> str:
+    """The component, or else the plugin, whose code runs in a frame or called it; empty if none did."""
+    packages = {plugin.target.split(".")[0]: plugin.distribution for plugin in discovery.installed().all}
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in packages:
+            info = origin(frame.f_locals.get("self"))
+            return named(info) if info else packages[package]
+        frame = frame.f_back
+    return ""
+
+
+def named(info: ComponentInfo, slot: str = "") -> str:
+    """A component in messages: where it stands, what it is called, and who brings it."""
+    return f"{slot or info.kind} {info.name!r} of {info.distribution}"
 
 
 def describe(info: ComponentInfo) -> Mapping[str, Any]:

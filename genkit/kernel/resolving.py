@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +193,15 @@ def simple(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [simple(v) for v in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def components_of(component: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """A component and those in its slots, at any depth, with their keys."""
+    if isinstance(component, Mapping):
+        for name, inner in component.items():
+            yield from components_of(inner, (*key, name))
+    elif attrs.has(type(component)):
+        if registry.origin(component):
+            yield key, component
+        for name, field in fields(type(component)):
+            yield from components_of(getattr(component, field.name), (*key, name))

@@ -14,7 +14,7 @@ from genkit.errors import Diverged, GenkitError, Stopped
 from genkit.evaluation import results, scoring
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
-from genkit.runs import evaluating, lock, loop, planning, store
+from genkit.runs import evaluating, lock, loop, planning, store, tryout
 from genkit.runs.callbacks import Hooks
 from genkit.runs.evaluating import Watch
 from genkit.runs.planning import Plan
@@ -64,6 +64,8 @@ def run(
     planned = planning.plan(recipe, Path(out) if out else None, device)
     if again:
         planned = attrs.evolve(planned, folder=_unused(planned.folder))
+    if not trial and processes.gather(not (planned.folder / "lock.json").exists())[0]:
+        tryout.check(planned)  # a study has tried its arms
     if processes.rank() > 0:
         return _follow(planned)
     lock.require_ours(planned)
