@@ -67,16 +67,24 @@ def _told() -> Iterator[None]:
         where = registry.culprit(trace.tb_frame if trace else None)
         if not where or "allocate memory" in str(error):
             raise
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise PluginError(
-            where, what, "see `genkit components show` for what it owes, --debug for the place"
-        ) from error
+        raise PluginError(where, _in_words(error), "`genkit components show` tells more, --debug the place") from error
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> None:
     """Hold a component against the shapes that its kind owes."""
     info = registry.info_of(component)
-    if (law := _OWED.get(info.kind)) and (fault := law(component, planned, state)):
+    law = _OWED.get(info.kind, lambda *given: "")
+    try:
+        fault = law(component, planned, state)
+    except (GenkitError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        fault = _in_words(error)
+    if fault:
         where = registry.named(info, ".".join(key) or info.kind)
         raise PluginError(where, fault, f"a {info.kind} owes: {registry.kinds()[info.kind].summary}")
 

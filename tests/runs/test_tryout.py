@@ -1,4 +1,4 @@
-"""Whatever a component does wrong is told before a step is recorded, in one line that says who it is and what it owes."""
+"""What a component does wrong is told before a step is recorded, in a line that says who it is and what it owes."""
 
 import json
 import os
