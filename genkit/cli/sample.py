@@ -23,9 +23,9 @@ def sample(
 ) -> None:
     """Draw samples of a run."""
     from genkit.evaluation import pictures, sampling
-    from genkit.runs import models
+    from genkit.runs import models, store
 
-    folder = models.reopen(run)[0]
+    folder = store.find(run)
     levels = _steps(steps)
     denoiser = models.load(folder, weights, device, checkpoint)
     at = "" if checkpoint == "latest" else f"-{checkpoint}"

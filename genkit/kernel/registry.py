@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
-from genkit.errors import PluginError, RecipeError
+from genkit.errors import GenkitError, PluginError, RecipeError
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, index
 from genkit.kinds import KINDS, Context, Kind, Setup, names
@@ -135,6 +135,8 @@ _ORIGIN: dict[type, ComponentInfo] = {}
 def origin(component: object) -> ComponentInfo | None:
     """Where a component came from; None for what no installed plugin offers."""
     cls = type(component)
+    if cls is Missing:
+        return None
     if cls not in _ORIGIN:
         target = f"{cls.__module__}:{cls.__qualname__}"
         offered = [info for infos in _all().values() for info in infos if info.target == target]
@@ -171,12 +173,24 @@ def imported(lazy: Lazy, where: str) -> Any:
         raise PluginError(where, f"cannot import {lazy.target}: {cause}", "repair or reinstall its plugin") from error
 
 
+class Missing:
+    """Stands for a component of a plugin that is gone; enough where nothing asks for it, as sampling for no loss."""
+
+    def __init__(self, error: GenkitError) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
+
+
 def build(component: Any, context: Context | Setup) -> Any:
     """The working thing of a component: what its kind's contract in `genkit.kinds` describes.
 
     Raises:
         PluginError: It has no `build`, and its kind owes one.
     """
+    if isinstance(component, Missing) and not getattr(context, "training", True):
+        return component
     info = info_of(component)
     if not kinds()[info.kind].builds:
         return component

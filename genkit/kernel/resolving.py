@@ -73,6 +73,8 @@ def of_table(kind: str, table: Any, key: Key, problems: Problems, places: Places
     try:
         cls = registry.load(registry.find(kind, use, places.where((*key, "use"))))
     except GenkitError as error:
+        if places.lenient:
+            return registry.Missing(error)
         problems.append(error)
         return None
     return settings(cls, {k: v for k, v in table.items() if k != "use"}, key, problems, places, use)

@@ -38,11 +38,13 @@ class Places(dict[Key, Place]):
 
     Attributes:
         known: Where settings of a name can stand, for those that look for them elsewhere.
+        lenient: Whether a component that is not installed gets a stand-in.
     """
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.known: dict[str, str] = {}
+        self.lenient = False
 
     def of(self, key: Key) -> Place | None:
         """The place of a key; else of a key within it; else of the nearest table around it."""

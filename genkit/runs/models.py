@@ -11,19 +11,22 @@ from genkit.data import weights
 from genkit.data.files import sha256
 from genkit.data.named import setup_of
 from genkit.denoiser import Denoiser, Program
-from genkit.errors import DataError, RecipeError
-from genkit.kernel import registry
+from genkit.errors import DataError, GenkitError, PluginError, RecipeError
+from genkit.kernel import discovery, registry
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
 from genkit.kernel.tables import Layers
 from genkit.kernel.toml import Place, Places, hoist
-from genkit.kinds import Context, Source, Spec
+from genkit.kinds import Context, Source, Spec, names
 from genkit.runs import store
 from genkit.training import checkpoint, processes
 
 
-def reopen(run: str | Path) -> tuple[Path, Recipe]:
+def reopen(run: str | Path, lenient: bool = False) -> tuple[Path, Recipe]:
     """A run's folder and its resolved recipe.
+
+    Args:
+        lenient: Components of plugins that are gone get a stand-in, which may serve as long as nothing asks for it.
 
     Raises:
         GenkitError: There is no such run, or its plugins are gone.
@@ -32,7 +35,16 @@ def reopen(run: str | Path) -> tuple[Path, Recipe]:
     tree = store.recipe_file(folder)
     shown = str(folder / "recipe.toml")
     places = Places({(name,): Place(shown, None, folder) for name in tree})
-    return folder, resolved(Layers(hoist(tree, shown), places, set()))
+    places.lenient = lenient
+    try:
+        return folder, resolved(Layers(hoist(tree, shown), places, set()))
+    except GenkitError as error:
+        here = {plugin.distribution for plugin in discovery.installed().all}
+        gone = {d: v for d, v in store.read(folder / "lock.json").get("plugins", {}).items() if d not in here}
+        if not gone:
+            raise
+        made = names(f"{distribution} {version}" for distribution, version in gone.items())
+        raise PluginError(folder, f"of what it was made with, {made} is not installed", str(error)) from error
 
 
 def load(run: str | Path, weights: str = "ema", device: str | None = None, at: str = "latest") -> Denoiser:
@@ -45,7 +57,7 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
     Raises:
         GenkitError: There is no such run, or it has no such checkpoint.
     """
-    folder, recipe = reopen(run)
+    folder, recipe = reopen(run, lenient=True)
     if weights not in ("ema", "raw"):
         raise RecipeError("weights", f"{weights!r} is neither ema nor raw")
     lock = store.read(folder / "lock.json")

@@ -77,9 +77,9 @@ def _in_words(error: BaseException) -> str:
 def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> None:
     """Hold a component against the shapes that its kind owes."""
     info = registry.info_of(component)
-    law = _OWED.get(info.kind, lambda *given: "")
+    law = _OWED.get(info.kind)
     try:
-        fault = law(component, planned, state)
+        fault = law(component, planned, state) if law else ""
     except (GenkitError, MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
