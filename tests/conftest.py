@@ -1,6 +1,7 @@
 """One thread, runs in a folder of the test's own, and plugins as they are installed."""
 
 import contextlib
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -21,6 +22,15 @@ def _elsewhere(tmp_path, monkeypatch):
     for name in ("GENKIT_RUNS", "GENKIT_PLUGINS", "GENKIT_WITHOUT", "GENKIT_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GENKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def verdicts():
+    """The committed simulation of studies."""
+    spec = importlib.util.spec_from_file_location("verdicts", HERE.parent / "benchmarks" / "verdicts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ PACKAGE = Path(genkit.__file__).parent
 ORDER = (
     "errors pickles keys levels denoiser ema hookspecs kinds plugins registry files tables resolve weights recipe"
     " identity store reference data state distributed training checkpoint record sampling pictures judge evaluation"
-    " runs models foreign watching prepare lock charts story report measure experiment study statistics"
-    " comparison studypage"
+    " runs models foreign watching prepare lock charts story report measure experiment study dunnett"
+    " statistics power comparison studypage"
 ).split()
 
 
