@@ -152,6 +152,7 @@ def _present(done: Study, json: bool) -> None:
 
     comparison.write(done)
     page = studypage.write(done)
+    study.save(comparison.looked(done))
     show.as_json(study.as_plain(done)) if json else _compared(done)
     if not json:
         for trial in done.trials:

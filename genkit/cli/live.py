@@ -53,7 +53,7 @@ def board(of: Study, rows: Sequence[Row], share: Share) -> list[list[str]]:
         trials = of.of(row.arm)
         cells = [_cell(t, name, share) for t in trials] if single else [study.states(trials)]
         body.append([row.arm.label, *cells, *comparison.cells(row, name)])
-    return [["arm", *seeds, name or "figure", "difference"], *body]
+    return [["arm", *seeds, name or "figure", comparison.AGAINST], *body]
 
 
 def _cell(trial: Trial, name: str, share: Share) -> str:
