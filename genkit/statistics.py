@@ -159,7 +159,7 @@ def unlike(samples: Sequence[Sequence[float]]) -> tuple[int, float]:
     seeds: with few seeds it often falls back, with many hardly ever without need. One of five arms five times
     noisier gives false alarms in 0.13 to 0.16 of studies if pooled, in 0.04 to 0.07 so. Where all are alike, a
     threefold effect is found less often, by 0.15 with three seeds, 0.06 with four, 0.02 with five, 0 with eight
-    (`benchmarks/verdicts.py`). Pooling all but the noisy arm finds more, but errs in 0.2 where two are noisy.
+    (`benchmarks/verdicts.py`). Pooling all but the noisy arm would find more, but errs in 0.2 where two are noisy.
     """
     found = []
     for i, values in enumerate(samples):
