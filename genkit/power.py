@@ -86,14 +86,14 @@ def outlook(arms: int, seeds: int, sd: float, ratio: bool, looks: Sequence[int] 
 
     Args:
         sd: That of one seed, pooled over arms; on the logarithm for ratios. As of `Family` or `statistics.spread`.
-        looks: Those that were before, as for `level`. Without any, either number of seeds is taken as planned.
+        looks: Those that were before, as for `level`; and `planned`, without which either number of seeds is.
     """
 
     def found(n: int) -> float | None:
         if n < ENOUGH:
             return None
         before = [look for look in looks if look < n]
-        effect = sd * smallest(arms, n, level([*before, n], planned if before else 0))
+        effect = sd * smallest(arms, n, level([*before, n], planned))
         return exp(min(effect, 700)) if ratio else effect
 
     return Outlook(seeds=seeds, smallest=found(seeds), one_more=found(seeds + 1))

@@ -63,5 +63,7 @@ def test_an_outlook_speaks_of_the_figure_and_of_the_next_look():
     assert fresh.one_more == pytest.approx(math.exp(0.35 * power.smallest(5, 4)))
     assert looked.one_more == pytest.approx(math.exp(0.35 * power.smallest(5, 4, 0.01 / 4)))
     assert power.outlook(5, 3, 0.35, False).smallest == pytest.approx(0.35 * power.smallest(5, 3))
+    early = power.outlook(5, 3, 0.35, True, planned=6)
+    assert early.smallest == pytest.approx(math.exp(0.35 * power.smallest(5, 3, 0.05 / 8)))
     two = power.outlook(5, 2, 0.35, True)
     assert (two.smallest, two.one_more) == (None, pytest.approx(fresh.smallest))
