@@ -43,7 +43,10 @@ def run(
     if device == "mps":
         show.say("note: mps is untested")
     if dry_run:
-        described = describe(planning.plan(checked, out, device))
+        planned = planning.plan(checked, out, device)
+        for notice in getattr(planned.data, "notices", ()):
+            show.say(f"note: {notice}")
+        described = describe(planned)
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return
     if smoke:

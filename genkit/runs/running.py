@@ -159,7 +159,7 @@ def _train(planned: Plan, state: State, begin: str, notices: list[str], hooks: H
         steps=recipe.train.steps,
         batch_size=recipe.train.batch_size,
     )
-    for text in notices:
+    for text in (*getattr(planned.data, "notices", ()), *notices):
         tell(event="notice", text=text)
     with caught() as stop, callbacks.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
         if processes.gather(_owed(planned, state.k))[0]:
