@@ -162,7 +162,8 @@ class Sampled(NamedTuple):
 class Data(Protocol):
     """Built by a `dataset` component from a `Setup`; a sequence of samples.
 
-    `identity` hashes the content, whatever its path. `held_out` are samples never trained on, or None.
+    `identity` hashes the content, whatever its path. `held_out` are samples never trained on, or None. An attribute
+    `notices`, a tuple of lines, is optional: what a run says as it starts, such as which files were left out.
     `genkit.data.Resident` and `genkit.data.Streamed` are ready-made.
     """
 

@@ -44,6 +44,8 @@ def run(
         show.say("note: mps is untested")
     if dry_run:
         planned = planning.plan(checked, out, device)
+        for notice in getattr(planned.data, "notices", ()):
+            show.say(f"note: {notice}")
         tryout.check(planned)
         described = describe(planned)
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])

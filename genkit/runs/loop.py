@@ -33,7 +33,7 @@ def run(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hook
     """
     recipe, tell = planned.recipe, hooks.tell
     tell(event=begin, k=state.k, steps=recipe.train.steps, batch_size=recipe.train.batch_size)
-    for text in notices:
+    for text in (*getattr(planned.data, "notices", ()), *notices):
         tell(event="notice", text=text)
     with callbacks.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
         if processes.gather(_owed(planned, state.k))[0]:

@@ -138,6 +138,11 @@ def test_ones_own_folder_of_images(cli, tiny, tmp_path):
         "--json",
     )
     assert json.loads(done.stdout)["figures"]["fd.fd@1"] > 0
+    few = "only 60 images to train on"
+    assert done.stderr.count(few) == 1
+    told = [e["text"] for e in store.events(Path(json.loads(done.stdout)["folder"])) if e["event"] == "notice"]
+    assert [few in text for text in told] == [True]
+    assert few in cli("run", "ict_digits", "dataset.use=image-folder", "dataset.path=mine", "--dry-run").stderr
     (tmp_path / "mine" / "bad.png").write_bytes(b"\x89PNG torn")
     bad = cli("run", "ict_digits", "dataset.use=image-folder", "dataset.path=mine", *tiny, code=4)
     assert "bad.png" in bad.stderr and len(bad.stderr.strip().splitlines()) == 1
