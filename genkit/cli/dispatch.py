@@ -159,13 +159,11 @@ def _dispatch(argv: list[str]) -> None:
     completing = argv[0].endswith("-completion")
     known = COMMANDS if argv[0] in COMMANDS else {**COMMANDS, **_plugin_commands()}
     if not completing and argv[0] not in known:
-        import difflib
-
-        close = difflib.get_close_matches(argv[0], known, n=1)
-        what = "option" if argv[0].startswith("-") else "command"
-        hint = f"did you mean {close[0]!r}?" if close else "see genkit --help"
         from genkit.kernel import index
+        from genkit.kinds import closest
 
+        what = "option" if argv[0].startswith("-") else "command"
+        hint = closest(argv[0], known, "see genkit --help")
         raise index.absent("genkit", what, argv[0]) or RecipeError("genkit", f"no {what} {argv[0]!r}", hint)
     app(known if completing else {argv[0]: known[argv[0]]}, completing)(argv, prog_name="genkit")
 

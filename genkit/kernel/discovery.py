@@ -117,9 +117,8 @@ def _chosen(variable: str, known: set[str]) -> set[str] | None:
         return None
     names = {name.strip() for name in value.split(",") if name.strip()}
     if unknown := sorted(names - known):
-        raise PluginError(
-            variable, f"no plugin named {unknown[0]!r} is installed", f"installed: {', '.join(sorted(known)) or 'none'}"
-        )
+        hint = f"installed: {', '.join(sorted(known)) or 'none'}"
+        raise PluginError(variable, f"no plugin named {unknown[0]!r} is installed", hint)
     return names
 
 
@@ -134,10 +133,8 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: li
             module = importlib.import_module(entry.module)
         api = getattr(module, "GENKIT_API", None)
         if api != hookspecs.API:
-            return "incompatible", (
-                f"made for API {api}, this genkit has API {hookspecs.API}: install a version of "
-                f"{_distribution(entry)} made for API {hookspecs.API}"
-            )
+            why = f"made for API {api}, this genkit has API {hookspecs.API}"
+            return "incompatible", f"{why}: install a version of {_distribution(entry)} made for API {hookspecs.API}"
         plugin_name = f"{_distribution(entry)}:{entry.name}"
         manager.register(module, plugin_name)
         try:
@@ -150,8 +147,7 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: li
     except BaseException as error:  # an import may raise anything, and --help goes on
         if os.environ.get("GENKIT_DEBUG"):
             sys.excepthook(*sys.exc_info())
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return "failed", text[:300]
+        return "failed", " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return "loaded", ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib
 import sys
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from genkit.errors import GenkitError, PluginError, RecipeError
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, index
-from genkit.kinds import KINDS, Context, Kind, Setup, names
+from genkit.kinds import KINDS, Context, Kind, Setup, closest, fields, names
 
 
 class ComponentInfo(NamedTuple):
@@ -77,8 +76,7 @@ def kinds() -> dict[str, Kind]:
 def require_kind(kind: str) -> None:
     """Raises an error for a kind that nobody has."""
     if kind not in kinds():
-        close = difflib.get_close_matches(kind, kinds(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"kinds: {names(kinds())}"
+        hint = closest(kind, kinds(), f"kinds: {names(kinds())}")
         raise index.absent("kind", "kind", kind) or RecipeError("kind", f"no kind {kind!r}", hint)
 
 
@@ -95,26 +93,19 @@ def find(kind: str, name: str, where: str = "") -> ComponentInfo:
     if len(infos) == 1:
         return infos[0]
     if infos:
-        raise RecipeError(
-            where,
-            f"{kind} {name!r} is offered by {' and '.join(i.distribution for i in infos)}",
-            f"name one: {' or '.join(repr(i.qualified) for i in infos)}",
-        )
+        what = f"{kind} {name!r} is offered by {' and '.join(i.distribution for i in infos)}"
+        raise RecipeError(where, what, f"name one: {' or '.join(repr(i.qualified) for i in infos)}")
     raise index.absent(where, kind, bare, distribution) or _unknown(kind, bare, where)
 
 
 def _unknown(kind: str, name: str, where: str) -> PluginError | RecipeError:
     present = {n for k, n in _all() if k == kind}
-    close = difflib.get_close_matches(name, sorted(present), n=3)
+    installed = f"installed: {names(present)}"
+    hint = closest(name, present, installed)
     broken = [p for p in discovery.installed().all if p.state in ("failed", "incompatible")]
-    if broken and not close:
-        plugin = broken[0]
-        return PluginError(
-            where,
-            f"no {kind} named {name!r}, and plugin {plugin.distribution} is {plugin.state}: {plugin.why}",
-            f"installed: {names(present)}",
-        )
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"installed: {names(present)}"
+    if broken and hint == installed:
+        why = f"and plugin {broken[0].distribution} is {broken[0].state}: {broken[0].why}"
+        return PluginError(where, f"no {kind} named {name!r}, {why}", installed)
     return RecipeError(where, f"no {kind} named {name!r}", hint)
 
 
@@ -218,8 +209,6 @@ def named(info: ComponentInfo, slot: str = "") -> str:
 
 def describe(info: ComponentInfo) -> Mapping[str, Any]:
     """A component's fields for people: {name: (type, default, help)}."""
-    from genkit.kinds import fields
-
     table = {}
     for name, field in fields(load(info)):
         default = field.metadata["use"] if "slot" in field.metadata else field.default

@@ -82,7 +82,7 @@ def _with_seeds(asked: Question, text: str) -> Question:
         return asked
     try:
         numbers = [int(part) for part in text.split(",")]
-        if min(numbers) < 0 or (len(numbers) == 1 and numbers[0] < 1):
+        if min(numbers) < 0 or (len(numbers) == 1 and not 1 <= numbers[0] <= 10_000):
             raise ValueError
     except ValueError:
         raise RecipeError("--seeds", f"{text!r} says not which", "give how many, 3, or which, 0,1,7") from None
