@@ -1,0 +1,30 @@
+"""Faults of every kind, met by the commands alone. `--thorough` meets more of them, `--faults-seed` others."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from driver import PROBES, RING, Forked, final, genkit  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thorough", action="store_true", help="faults: many more of them")
+    parser.addoption("--faults-seed", default="0", help="faults: of the random moments, bits and recipes")
+
+
+def pytest_report_header(config):
+    return f"faults: seed {config.getoption('faults_seed')}, thorough {config.getoption('thorough')}"
+
+
+@pytest.fixture(scope="session")
+def thorough(request):
+    return request.config.getoption("thorough")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server(tmp_path_factory):
+    with Forked.served(tmp_path_factory.mktemp("forks")):
+        yield
