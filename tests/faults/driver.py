@@ -167,10 +167,10 @@ def documented(done, codes=DOCUMENTED):
     quiet(done)
 
 
-def refused(done, codes=(2, 3, 4), names=()):
-    """One line that names what is wrong, a documented code, no traceback."""
+def refused(done, codes=(2, 3, 4), names=(), most=1):
+    """One line (or a line for each problem, at most so many) that names what is wrong, a code, no traceback."""
     documented(done, set(codes))
-    assert len(done.lines) == 1 and 10 < len(done.lines[0]) < 2000, done.err[-3000:]
+    assert 1 <= len(done.lines) <= most and all(10 < len(line) < 2000 for line in done.lines), done.err[-3000:]
     assert all(re.search(name, done.lines[0]) for name in names), f"{names} in {done.lines[0]}"
 
 

@@ -57,6 +57,8 @@ def keep(connection):
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with connection.makefile("rw") as line:
         order = json.loads(line.readline())
+        if order["limits"]:  # they are not those of the files that output goes into
+            order["err"] = copied(order["err"])
         begun = time.monotonic()
         pid = os.fork()
         if pid == 0:
@@ -64,6 +66,9 @@ def keep(connection):
         with contextlib.suppress(BrokenPipeError):  # who asked is gone
             print(pid, file=line, flush=True)
         status, used = os.wait4(pid, 0)[1:]
+        if order["limits"]:
+            os.close(order["err"])
+            os.wait()
         told = {
             "code": os.waitstatus_to_exitcode(status),
             "seconds": time.monotonic() - begun,
@@ -75,13 +80,24 @@ def keep(connection):
     os._exit(0)
 
 
+def copied(file):
+    """The writing end of a pipe, of which everything goes into a file."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(writing)
+        with open(reading, "rb") as pipe, open(file, "wb") as target:
+            target.write(pipe.read())
+        os._exit(0)
+    os.close(reading)
+    return writing
+
+
 def command(argv, cwd, env, path, out, err, limits):
     """What `python -m genkit` does, as far as a command can tell; its exit code."""
     os.setsid()
-    os.closerange(3, 64)
     os.chdir(cwd)
     for number, file in ((0, os.devnull), (1, out), (2, err)):
-        os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), number)
+        os.dup2(file if isinstance(file, int) else os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), number)
     os.closerange(3, 64)
     os.environ.clear()
     os.environ.update(env)
