@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 from driver import RING, Done, Forked, dice, documented, final, flip, genkit, refused, same
 from genkit.testing import provide
@@ -159,19 +160,64 @@ def packed(tmp_path_factory, _server):
         return folder / "own.h5", genkit("data", "info", "hdf5", "path=own.h5", "--json").out
 
 
-@pytest.mark.parametrize("command", [["data", "verify", "own.h5"], ["data", "info", "hdf5", "path=own.h5", "--json"]])
-def test_a_data_file_that_is_damaged_is_refused_or_as_it_was(packed, command, request, thorough):
-    path, said = packed
-    raw, chance = path.read_bytes(), dice(request, "data")
+VERIFY, INFO = ["data", "verify", "own.h5"], ["data", "info", "hdf5", "path=own.h5", "--json"]
+
+
+def test_a_data_file_that_is_cut_short_is_refused(packed):
+    raw = packed[0].read_bytes()
     for length in (0, 1, 100, len(raw) // 2, len(raw) - 1):
         Path("own.h5").write_bytes(raw[:length])
-        refused(Forked(command).wait(), {4})
-    for _ in range(500 if thorough else 20):
-        Path("own.h5").write_bytes(raw)
-        flip("own.h5", chance)
-        done = Forked(command).wait()
+        for command in (VERIFY, INFO):
+            refused(Forked(command).wait(), {4})
+
+
+def silently(packed, bits):
+    """Of these flipped bits of the data file, those after which something else is read without a word."""
+    path, said = packed
+    wrong = []
+    for bit in bits:
+        Path("own.h5").write_bytes(path.read_bytes())
+        flip("own.h5", bit=bit)
+        done = Forked(INFO).wait()
         documented(done, {0, 4})
-        assert refused(done, {4}) is None if done.code else command[1] == "verify" or done.out == said
+        wrong += [bit] if not done.code and done.out != said else []
+        assert not done.code or refused(done, {4}) is None
+    return wrong
+
+
+def chunks(path):
+    """The first byte of the index of chunks, of the first chunk, and of what comes after it."""
+    with h5py.File(path) as file:
+        images = file["train/images"].id
+        first = images.get_chunk_info(0)
+        return path.read_bytes().index(b"TREE\x01"), first.byte_offset, first.byte_offset + first.size
+
+
+def test_a_flipped_bit_of_stored_images_is_refused(packed, request, thorough):
+    chance, (_, begin, end) = dice(request, "images"), chunks(packed[0])
+    for _ in range(100 if thorough else 10):
+        Path("own.h5").write_bytes(packed[0].read_bytes())
+        flip("own.h5", bit=8 * chance.randrange(begin, end) + 3)
+        refused(Forked(INFO).wait(), {4})
+
+
+@point("D", "`data verify` reads the first row outside of its guard")
+def test_a_flipped_bit_of_stored_images_is_found_by_verify(packed):
+    Path("own.h5").write_bytes(packed[0].read_bytes())
+    flip("own.h5", bit=8 * (chunks(packed[0])[2] - 40))
+    refused(Forked(VERIFY).wait(), {4})
+
+
+@point("E", "HDF5 has no checksum over its index of chunks: other images are read without a word")
+def test_a_flipped_bit_of_the_index_of_images_is_refused(packed, request):
+    start, chance = chunks(packed[0])[0], dice(request, "index")
+    assert not silently(packed, [8 * start + chance.randrange(8 * 2000) for _ in range(20)])
+
+
+def test_a_flipped_bit_anywhere_else_in_a_data_file_is_refused_or_without_effect(packed, request, thorough):
+    start, chance = chunks(packed[0])[0], dice(request, "data")
+    bits = [chance.randrange(8 * packed[0].stat().st_size) for _ in range(500 if thorough else 20)]
+    assert not silently(packed, [bit for bit in bits if not start <= bit // 8 < start + 2500])
 
 
 def test_control_a_reader_that_accepts_everything_is_told_apart(runs, monkeypatch):
