@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from driver import PROBES, RING, Forked, final, genkit  # noqa: E402
+from driver import Forked  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -17,6 +17,17 @@ def pytest_addoption(parser):
 
 def pytest_report_header(config):
     return f"faults: seed {config.getoption('faults_seed')}, thorough {config.getoption('thorough')}"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: a fault that is met with --thorough only")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("thorough"):
+        left = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session")

@@ -119,6 +119,13 @@ class Forked(Command):
         return json.loads(self.heard.split(b"\n")[1])
 
     @classmethod
+    def _answers(cls):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(cls.address)
+            return True
+        return False
+
+    @classmethod
     @contextlib.contextmanager
     def served(cls, folder):
         """While it lasts, commands can be forked."""
@@ -126,7 +133,7 @@ class Forked(Command):
         words = [sys.executable, str(Path(__file__).parent / "forks.py"), cls.address]
         with subprocess.Popen(words, env=environment(), start_new_session=True) as server:
             try:
-                assert within(60, lambda: os.path.exists(cls.address))
+                assert within(60, cls._answers)
                 yield
             finally:
                 server.kill()

@@ -56,7 +56,9 @@ def keep(connection):
     """Start the command that is asked for, and tell what becomes of it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with connection.makefile("rw") as line:
-        order = json.loads(line.readline())
+        if not (asked := line.readline()):
+            os._exit(0)
+        order = json.loads(asked)
         if order["limits"]:  # they are not those of the files that output goes into
             order["err"] = copied(order["err"])
         begun = time.monotonic()
