@@ -170,7 +170,8 @@ def quiet(done):
 
 
 def documented(done, codes=DOCUMENTED):
-    assert done.code in codes, f"{done.code} is none of {sorted(codes)}:\n{done.err[-3000:]}"
+    last = "".join(done.err.strip().splitlines()[-1:])
+    assert done.code in codes, f"{done.code} is none of {sorted(codes)}; {last}\n{done.err[-3000:]}"
     quiet(done)
 
 
