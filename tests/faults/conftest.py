@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from driver import Forked  # noqa: E402
+from driver import Forked
 
 
 def pytest_addoption(parser):

@@ -166,7 +166,7 @@ def genkit(*argv, code=0, seconds=60.0, **how):
 
 
 def quiet(done):
-    assert "Traceback" not in done.out + done.err and " File \"" not in done.err, done.err[-3000:]
+    assert "Traceback" not in done.out + done.err and ' File "' not in done.err, done.err[-3000:]
 
 
 def documented(done, codes=DOCUMENTED):

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 from driver import RING, Done, Forked, dice, documented, final, flip, genkit, refused, same
+
 from genkit.testing import provide
 
 RUN = [*RING, "evaluate.every_steps=40", "--out", "run"]
@@ -109,7 +110,9 @@ def number(path):
         ("resumed", "checkpoints/step-0000045/state.safetensors", lambda path: flip(path, bit=99_991)),
         pytest.param("sampled", STEP + "state.safetensors", lambda path: flip(path, bit=99_991), marks=OTHER),
         pytest.param("sampled", STEP + "manifest.json", Path.unlink, marks=OTHER),
-        pytest.param("sampled", "lock.json", lambda p: p.write_text(p.read_text().replace("dtype", "dtxpe")), marks=SPEC),
+        pytest.param(
+            "sampled", "lock.json", lambda p: p.write_text(p.read_text().replace("dtype", "dtxpe")), marks=SPEC
+        ),
         pytest.param("reported", "evaluations/edm-fid-938c65.json", number, marks=FIGURES),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

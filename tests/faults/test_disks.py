@@ -64,7 +64,7 @@ def test_files_that_cannot_grow_end_a_run_in_one_line_and_it_goes_on_when_they_c
 
 @pytest.mark.parametrize("size", [pytest.param("8k", marks=point(4, "traceback")), "60k", "136k", "144k"])
 def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on_where_there_is_space(size, mounts, undisturbed):
-    inside = f"{MOUNT.format(size=size)}; \"$@\"; {KEEP}"
+    inside = f'{MOUNT.format(size=size)}; "$@"; {KEEP}'
     full(Spawned([*RING, "--out", "disk/run"], wrap=f"exec unshare -rm sh -c '{inside}' sh \"$@\"").wait(), "kept/run")
     genkit(*RING, "--out", "kept/run")
     same(undisturbed, final("kept/run"))
@@ -94,7 +94,7 @@ def test_what_a_command_cannot_write_whole_it_does_not_leave(command, most):
     whole("run")
 
 
-READ_ONLY = "mount --bind store store && mount -o remount,ro,bind store && exec \"$@\""
+READ_ONLY = 'mount --bind store store && mount -o remount,ro,bind store && exec "$@"'
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from driver import RING, Forked, documented, events, final, genkit, quiet, refused, told
+
 from genkit.testing import provide
 
 RUN = [*RING, "--out", "run"]
@@ -177,7 +178,8 @@ def genkit_{}:
 
 
 @pytest.mark.parametrize(
-    "hook", ["step_end(state, figures, key)", "checkpoint_saved(folder, checkpoint, key)", "run_start(folder, recipe, key)"]
+    "hook",
+    ["step_end(state, figures, key)", "checkpoint_saved(folder, checkpoint, key)", "run_start(folder, recipe, key)"],
 )
 @point(14, "the hook is left out, and the run goes on")
 def test_a_hook_that_raises_ends_the_run_as_failed(hook):

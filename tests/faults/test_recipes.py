@@ -39,14 +39,18 @@ WORDS = """ring digits consistency mlp unet exponential lognormal pseudo-huber l
 cosine pixels inception multistep hdf5 image-folder ict_ring float32 bf16 true latest no/such/path ../.. """.split()
 odd = st.text(st.characters(codec="utf-8"), max_size=40)
 quoted = (st.sampled_from(WORDS) | odd).map(lambda text: '"' + "".join(f"\\U{ord(c):08x}" for c in text) + '"')
-numbers = st.sampled_from(["0", "-1", "1", "3", "0.5", "1e400", "-0.0", "inf", "-inf", "nan", "1_000", "0x10", "1e-320"])
+numbers = st.sampled_from(
+    ["0", "-1", "1", "3", "0.5", "1e400", "-0.0", "inf", "-inf", "nan", "1_000", "0x10", "1e-320"]
+)
 huge = st.integers(-(10**30), 10**30).map(str) | st.integers(1, 5000).map(lambda n: "9" * n)
 others = st.sampled_from(["true", "false", "1979-05-27", "07:32:00", "''", '"""a\nb"""', "[]", "{}", "[[[]]]", "=", ""])
 values = st.recursive(
     quoted | numbers | huge | others,
-    lambda inner: st.lists(inner, max_size=4).map(lambda v: f"[{', '.join(v)}]")
-    | st.lists(st.tuples(st.sampled_from(KEYS), inner), max_size=3).map(
-        lambda pairs: "{" + ", ".join(f"{k} = {v}" for k, v in pairs) + "}"
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda v: f"[{', '.join(v)}]")
+        | st.lists(st.tuples(st.sampled_from(KEYS), inner), max_size=3).map(
+            lambda pairs: "{" + ", ".join(f"{k} = {v}" for k, v in pairs) + "}"
+        )
     ),
     max_leaves=6,
 )
@@ -56,7 +60,9 @@ lines = st.one_of(
     st.tuples(keys, values).map(" = ".join),
     st.sampled_from(TABLES).map(lambda name: f"[{name}]"),
     st.tuples(st.sampled_from(TABLES), st.sampled_from(WORDS)).map(lambda pair: f'[{pair[0]}]\nuse = "{pair[1]}"'),
-    st.sampled_from(["# a comment", "[[train]]", "[train", "]", "a.b.c.d.e.f = 1", "genkit = 1", 'extends = "ict_ring"']),
+    st.sampled_from(
+        ["# a comment", "[[train]]", "[train", "]", "a.b.c.d.e.f = 1", "genkit = 1", 'extends = "ict_ring"']
+    ),
     st.integers(1, 2000).map(lambda depth: "a = " + "[" * depth + "]" * depth),
     st.integers(1, 200).map(lambda parts: ".".join(["a"] * parts) + " = 1"),
 )
@@ -143,7 +149,8 @@ def test_recipes_that_extend_each_other_are_refused_at_once():
 
 
 @pytest.mark.parametrize(
-    ("name", "names"), [("BOM", "byte order|BOM"), ("CR", "line end|return|CR"), ("UTF-16", "UTF-16"), ("NUL", "NUL|zero")]
+    ("name", "names"),
+    [("BOM", "byte order|BOM"), ("CR", "line end|return|CR"), ("UTF-16", "UTF-16"), ("NUL", "NUL|zero")],
 )
 @point(12, "the parser's bare words, where nothing visible is wrong")
 def test_what_an_editor_did_to_a_recipe_is_named(name, names):

@@ -79,9 +79,7 @@ def test_a_signal_in_an_evaluation_is_heeded_between_blocks_and_what_is_owed_is_
         ("SIGINT SIGINT", 130),
     ],
 )
-def test_a_second_signal_leaves_at_once_with_the_code_of_its_kind_and_says_so_on_record(
-    names, code, site, undisturbed
-):
+def test_a_second_signal_leaves_at_once_with_the_code_of_its_kind_and_says_so_on_record(names, code, site, undisturbed):
     left(Forked(RUN, path=site, FAULT=f"features:40 {names}").wait(), code)
     genkit(*RUN, path=site)
     same(undisturbed, final("run"))

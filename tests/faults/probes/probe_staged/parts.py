@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import attrs
-from probe_staged import reached, stage
 
 import genkit
+from probe_staged import reached, stage
 
 
 @attrs.frozen(kw_only=True)
