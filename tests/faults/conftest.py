@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from driver import Forked
+from driver import Command, Forked
 
 
 def pytest_addoption(parser):
@@ -28,6 +28,10 @@ def pytest_collection_modifyitems(config, items):
         left = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"faults: {Command.count} commands, {Command.cpu:.0f} s of CPU time")
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ class Done:
 class Command:
     """A command that runs, in a process group of its own; its output goes into files of the working folder."""
 
-    count = 0
+    count, cpu = 0, 0.0
 
     def __init__(self, argv, path=(), **env):
         Command.count += 1
@@ -56,6 +56,7 @@ class Command:
         if self.done is None and (found := self._look()):
             out, err = (f.read_text(errors="replace") if f.exists() else "" for f in (self.out, self.err))
             self.done = Done(**found, out=out, err=err)
+            Command.cpu += self.done.cpu
         return self.done
 
     def wait(self, seconds=60.0):

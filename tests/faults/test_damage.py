@@ -97,6 +97,10 @@ SPEC = point("B", "a key of `spec` in lock.json that is not known is a traceback
 FIGURES = point("C", "evaluations/*.json has no hash: a flipped digit of a figure is reported as the figure")
 
 
+def misspelt(path):
+    path.write_text(path.read_text().replace("dtype", "dtxpe"))
+
+
 def number(path):
     """Change the first digit of a figure."""
     place = path.read_bytes().index(b'"figures"')
@@ -110,9 +114,7 @@ def number(path):
         ("resumed", "checkpoints/step-0000045/state.safetensors", lambda path: flip(path, bit=99_991)),
         pytest.param("sampled", STEP + "state.safetensors", lambda path: flip(path, bit=99_991), marks=OTHER),
         pytest.param("sampled", STEP + "manifest.json", Path.unlink, marks=OTHER),
-        pytest.param(
-            "sampled", "lock.json", lambda p: p.write_text(p.read_text().replace("dtype", "dtxpe")), marks=SPEC
-        ),
+        pytest.param("sampled", "lock.json", misspelt, marks=SPEC),
         pytest.param("reported", "evaluations/edm-fid-938c65.json", number, marks=FIGURES),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -62,9 +62,8 @@ HUGE = pytest.mark.xfail(strict=True, reason="issue point 8: labels like 2^40 ar
 
 @pytest.mark.parametrize("what", [pytest.param(w, marks=HUGE) if w in ("10^9", "2^40") else w for w in LABELS])
 def test_labels_that_are_no_classes_are_refused_before_anything_is_allocated(what):
-    hdf5(
-        lambda f: f.update({"images": IMAGES, "labels": np.array([b"dog" if what == "text" else 0, LABELS[what]] * 20)})
-    )
+    labels = np.array([b"dog" if what == "text" else 0, LABELS[what]] * 20)
+    hdf5(lambda f: f.update({"images": IMAGES, "labels": labels}))
     with unharmed() as refuse:
         refuse("run", "ict_digits", "dataset={use='hdf5', path='bad.h5', labels=true}", "network.model_channels=4",
                "network.num_blocks=1", "metrics.fd=false", "metrics.pr=false", "--dry-run", codes={4})  # fmt: skip

@@ -20,19 +20,21 @@ def phase(folder):
     return {"checkpoint": "training or evaluation", "step": "save", "end": "report"}.get(last, last)
 
 
-def kills(command, folder, number, chance, seconds, group):
-    """Give a command again and again, killed at a moment drawn between its start and its end; the phases hit."""
-    hits = []
+def kills(command, folder, number, chance, seconds, group, hits):
+    """Give a command again and again, killed at a moment drawn between its start and its end.
+
+    It yields whenever the command came to its end before, and at the end, and collects the phases that were hit.
+    """
     while len(hits) < number:
         running = Forked(command)
         if within(chance.uniform(0, seconds), running.ended):
             assert running.wait().code == 0, running.wait().err
-            yield hits
+            yield
             continue
         running.send(signal.SIGKILL, group=group())
         assert running.wait().code == -signal.SIGKILL
         hits.append(phase(folder))
-    yield hits
+    yield
 
 
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(request, thorough):
@@ -40,7 +42,8 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(request,
     seconds = max(genkit(*RUN, "--out", "undisturbed").seconds, genkit(*RUN, "--out", "again").seconds)
     undisturbed = final("undisturbed")
     same(undisturbed, final("again"))
-    for hits in kills([*RUN, "--out", "killed"], "killed", 240 if thorough else 24, chance, seconds, lambda: False):
+    number, hits = 240 if thorough else 24, []
+    for _ in kills([*RUN, "--out", "killed"], "killed", number, chance, seconds, lambda: False, hits):
         if steps("killed") and told("killed", "end", outcome="done"):
             same(undisturbed, final("killed"))
             shutil.rmtree("killed")
@@ -60,7 +63,7 @@ def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(reques
     undisturbed = finals()
     assert len(undisturbed) == 4
     shutil.rmtree("runs")
-    for _ in kills(STUDY, "runs", 60 if thorough else 6, chance, seconds, lambda: chance.random() < 0.5):
+    for _ in kills(STUDY, "runs", 60 if thorough else 6, chance, seconds, lambda: chance.random() < 0.5, []):
         pass
     done = Forked(STUDY).wait(120)
     done = Forked(STUDY).wait(120) if done.code == 5 else done  # a trial that was killed alone counts as crashed once

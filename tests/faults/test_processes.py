@@ -128,7 +128,7 @@ def test_processes_that_are_killed_go_on_from_the_last_checkpoint_to_the_same_bi
 
 def close(one, other):
     """The weights of two runs are equal up to rounding."""
-    for name, (kind, shape, raw) in one[1].items():
+    for name, (kind, _, raw) in one[1].items():
         if kind == "F32" and not name.startswith("optimizer/"):
             a, b = (np.frombuffer(bytes_, np.float32) for bytes_ in (raw, other[1][name][2]))
             assert np.allclose(a, b, rtol=1e-2, atol=1e-3), (name, float(np.abs(a - b).max()))
@@ -174,8 +174,8 @@ def test_restarts_of_torchrun_go_on_from_the_last_checkpoint(site, tmp_path):
 def test_control_processes_without_a_fault_end_well_and_one_that_hangs_is_told_apart(site):
     together([*RUN, "--out", "run"], site)
     assert not [name for name in (b"rank 0", b"rank 1") if name in Path("run/events.jsonl").read_bytes()]
-    with Together([*RUN, "--out", "other"], site, FAULT="loss:25 SIGSTOP", FAULT_RANK="1") as run:
-        with pytest.raises(AssertionError, match="have not ended"):
-            run.wait(3)
+    stopped = Together([*RUN, "--out", "other"], site, FAULT="loss:25 SIGSTOP", FAULT_RANK="1")
+    with stopped, pytest.raises(AssertionError, match="have not ended"):
+        stopped.wait(3)
     with pytest.raises(AssertionError):
         close(final("run"), (None, {name: (k, s, bytes(len(raw))) for name, (k, s, raw) in final("run")[1].items()}))
