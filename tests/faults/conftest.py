@@ -16,7 +16,7 @@ def pytest_addoption(parser):
 
 
 def pytest_report_header(config):
-    return f"faults: seed {config.getoption('faults_seed')}, thorough {config.getoption('thorough')}"
+    return f"faults: seed {config.getoption('faults_seed', '0')}, thorough {config.getoption('thorough', False)}"
 
 
 def pytest_configure(config):
@@ -24,7 +24,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("thorough"):
+    if not config.getoption("thorough", False):
         left = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
@@ -36,7 +36,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def thorough(request):
-    return request.config.getoption("thorough")
+    return request.config.getoption("thorough", False)
 
 
 @pytest.fixture(scope="session", autouse=True)

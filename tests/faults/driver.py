@@ -163,9 +163,6 @@ def genkit(*argv, code=0, seconds=60.0, **how):
     return done
 
 
-# ---- what holds of every command ------------------------------------------------------------------
-
-
 def quiet(done):
     assert "Traceback" not in done.out + done.err and ' File "' not in done.err, done.err[-3000:]
 
@@ -235,9 +232,6 @@ def whole(folder):
         json.loads(path.read_bytes())
 
 
-# ---- damage ---------------------------------------------------------------------------------------
-
-
 def flip(path, chance=None, bit=None):
     """Flip one bit of a file, drawn by `chance` if not given; which."""
     raw = bytearray(Path(path).read_bytes())
@@ -249,6 +243,6 @@ def flip(path, chance=None, bit=None):
 
 def dice(request, name):
     """A generator of random numbers for a test; its seed is said if the test fails."""
-    seed = f"{request.config.getoption('faults_seed')} {name}"
+    seed = f"{request.config.getoption('faults_seed', '0')} {name}"
     print("seed:", seed)
     return random.Random(seed)
