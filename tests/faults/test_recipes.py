@@ -83,7 +83,7 @@ recipes = st.tuples(texts, st.sampled_from(["utf-8"] * 6 + list(WRITTEN))).map(l
 def test_any_recipe_is_answered_at_once_in_lines_that_name_what_is_wrong(request, thorough):
     @seed(request.config.getoption("faults_seed", "0"))
     @settings(
-        max_examples=3000 if thorough else 60,
+        max_examples=3000 if thorough else 40,
         deadline=None,
         database=None,
         phases=[Phase.generate, Phase.shrink] if thorough else [Phase.generate],

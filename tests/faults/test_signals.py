@@ -90,7 +90,7 @@ def early(at, name="SIGTERM"):
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("at", [1, 20, 300, 700, 1000])
+@pytest.mark.parametrize("at", [1, 300, 1000])
 def test_a_signal_while_torch_is_imported_leaves_before_anything_is_written(at):
     early(at)
 
@@ -104,7 +104,7 @@ SWALLOWED = pytest.mark.xfail(strict=True, reason="issue point 1: an import that
 
 
 @SWALLOWED
-@pytest.mark.parametrize("at", [43, 47, 101])
+@pytest.mark.parametrize("at", [43, 47])
 def test_a_signal_in_an_import_that_c_asks_for_is_not_lost(at):
     early(at)
 

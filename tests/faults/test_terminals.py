@@ -33,16 +33,17 @@ AWAY = {
     "full stdout": 'exec "$@" >/dev/full',
     "full stderr": 'exec "$@" 2>/dev/full',
 }
+FEW = {"no stderr", "none of three", "full stdout"}
 
 
 @TELLING
-@pytest.mark.parametrize("how", AWAY)
+@pytest.mark.parametrize("how", [h if h in FEW else pytest.param(h, marks=pytest.mark.thorough) for h in AWAY])
 def test_a_run_whose_output_cannot_be_written_goes_on_to_its_end(how, undisturbed):
     went_on(Spawned(RUN, wrap=AWAY[how]).wait(), undisturbed)
 
 
 @TELLING
-@pytest.mark.parametrize("lines", [1, 3])
+@pytest.mark.parametrize("lines", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_a_run_whose_reader_leaves_goes_on_to_its_end(lines, undisturbed):
     reader = Spawned(RUN, wrap=f'{{ "$@" 2>&1; echo $? >code; }} | head -{lines}').wait()
     went_on(Done(int(Path("code").read_text()), out=reader.out, err=reader.err), undisturbed)
