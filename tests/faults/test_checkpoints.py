@@ -9,14 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driver import RING, Forked, documented, events, final, genkit, refused, same, steps, tensors
+from marks import point
 
 from genkit.testing import provide
 
 RUN = [*RING, "--out", "run"]
-
-
-def point(number, what):
-    return pytest.mark.xfail(strict=True, reason=f"issue point {number}: {what}")
 
 
 @pytest.fixture(scope="module")

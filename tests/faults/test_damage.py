@@ -9,16 +9,13 @@ from pathlib import Path
 import h5py
 import pytest
 from driver import RING, Done, Forked, dice, documented, final, flip, genkit, refused, same
+from marks import point
 
 from genkit.testing import provide
 
 RUN = [*RING, "evaluate.every_steps=40", "--out", "run"]
 SAMPLE = ["sample", "run", "--count", "4", "--out", "some"]
 EFFECTS = {"resumed": RUN, "reported": [*RUN, "--json"], "sampled": SAMPLE, "shown": ["runs", "show", "run"]}
-
-
-def point(number, what):
-    return pytest.mark.xfail(strict=True, reason=f"issue point {number}: {what}")
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 from driver import RING, Done, Forked, Spawned, documented, events, final, genkit, refused, same, told, whole, within
+from marks import point
 
 RUN = [*RING, "--out", "run"]
 LONG = [*RUN, "train.steps=30000", "train.save_every_steps=50", "train.log_every_steps=10"]
 MOUNT = "mkdir -p disk && mount -t tmpfs -o size={size} none disk"
 KEEP = "code=$?; cp -a disk/. kept; exit $code"
-
-
-def point(number, what):
-    return pytest.mark.xfail(strict=True, reason=f"issue point {number}: {what}")
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 from driver import RING, Forked, documented, events, final, genkit, quiet, refused, told
+from marks import point
 
 from genkit.testing import provide
 
 RUN = [*RING, "--out", "run"]
-
-
-def point(number, what):
-    return pytest.mark.xfail(strict=True, reason=f"issue point {number}: {what}")
 
 
 def plugin(text, name="bad"):

@@ -22,6 +22,7 @@ from driver import (
     told,
     within,
 )
+from marks import point
 
 from genkit.testing import provide
 
@@ -29,10 +30,6 @@ PATIENCE = ["train.timeout_sec=10"]  # the setting after which a process that do
 RUN = [*RING, "loss=staged", "evaluate.every_steps=40", "metrics.fd.features=staged"]
 BOTH = ["--gpus", "2"]
 SECONDS = 60  # all processes have ended, at the latest, where one is gone; their start included
-
-
-def point(number, what):
-    return pytest.mark.xfail(strict=True, reason=f"issue point {number}: {what}")
 
 
 @pytest.fixture

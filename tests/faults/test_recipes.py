@@ -9,6 +9,7 @@ from driver import RING, Done, Forked, documented, genkit, refused
 from hostile import plain
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from marks import point
 
 SECONDS, MB = 2, 300
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -97,10 +98,6 @@ def test_any_recipe_is_answered_at_once_in_lines_that_name_what_is_wrong(request
 
 
 # ---- recipes that were found to be hard -----------------------------------------------------------
-
-
-def point(number, what):
-    return pytest.mark.xfail(strict=True, reason=f"issue point {number}: {what}")
 
 
 def slow(text, *what):

@@ -19,7 +19,7 @@ STAGES = {
     "report": "report",
 }
 PHASES = [phase for phase in STAGES if phase != "final evaluation"]
-UNTOLD = pytest.mark.xfail(strict=True, reason="issue point 2 and suite: no `end` event after the last step")
+UNTOLD = pytest.mark.xfail(strict=True, reason="issue point 2: no `end` event after the last step")
 HANGUP = pytest.mark.xfail(strict=True, reason="issue point 3: SIGHUP kills, with nothing saved and nothing said")
 
 

@@ -7,15 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from driver import RING, Forked, final, genkit, refused, same, steps, told
+from marks import point
 from PIL import Image
 from test_checkpoints import broken, put
 from test_plugins import component, plugin
 
 RUN = [*RING, "--out", "run"]
-
-
-def point(number, what):
-    return pytest.mark.xfail(strict=True, reason=f"issue point {number}: {what}")
 
 
 # ---- what resumes otherwise than it began ---------------------------------------------------------
