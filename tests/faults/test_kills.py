@@ -27,19 +27,19 @@ def kills(command, folder, number, chance, seconds, group, hits):
     """
     while len(hits) < number:
         running = Forked(command)
-        if within(chance.uniform(0, seconds), running.ended):
+        if not within(chance.uniform(0, 0.8 * seconds), running.ended):
+            running.send(signal.SIGKILL, group=group())
+        if running.wait().code == -signal.SIGKILL:
+            hits.append(phase(folder))
+        else:
             assert running.wait().code == 0, running.wait().err
             yield
-            continue
-        running.send(signal.SIGKILL, group=group())
-        assert running.wait().code == -signal.SIGKILL
-        hits.append(phase(folder))
     yield
 
 
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(request, thorough):
     chance = dice(request, "runs")
-    seconds = max(genkit(*RUN, "--out", "undisturbed").seconds, genkit(*RUN, "--out", "again").seconds)
+    seconds = min(genkit(*RUN, "--out", "undisturbed").seconds, genkit(*RUN, "--out", "again").seconds)
     undisturbed = final("undisturbed")
     same(undisturbed, final("again"))
     number, hits = 240 if thorough else 24, []
