@@ -20,6 +20,7 @@ from genkit.kernel.toml import Place, Places, hoist
 from genkit.kinds import Context, Source, Spec, names
 from genkit.runs import store
 from genkit.training import checkpoint, processes
+from genkit.training.state import below, require_fit
 
 
 def reopen(run: str | Path, lenient: bool = False) -> tuple[Path, Recipe]:
@@ -70,13 +71,14 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
         load=functools.partial(load_source, device=device),
         training=False,
     )
-    tensors, _ = checkpoint.load(checkpoint.chosen(folder / "checkpoints", at), "cpu")
+    path = checkpoint.chosen(folder / "checkpoints", at)
+    tensors, _ = checkpoint.load(path, "cpu")
     with torch.random.fork_rng(devices=[]):
         program: Program = registry.build(recipe.objective, context)
-    program.load_state_dict({n.removeprefix("program/"): t for n, t in tensors.items() if n.startswith("program/")})
+    require_fit(program, tensors, path)
+    program.load_state_dict(below(tensors, "program/"))
     if weights == "ema":
-        ema = {n.removeprefix("ema/"): t for n, t in tensors.items() if n.startswith("ema/")}
-        program.student.network.load_state_dict(ema, strict=False)
+        program.student.network.load_state_dict(below(tensors, "ema/"), strict=False)
     program.student.objective = recipe.objective
     return program.student.to(device).eval()
 
@@ -91,8 +93,9 @@ def load_source(source: Source, device: str | None = None) -> Denoiser:
 
 
 def _run_of(source: Source) -> Path:
-    if Path(source.origin).suffix in weights.FOREIGN and Path(source.origin).is_file():
-        raise DataError(source.origin, "is no .safetensors file", "genkit weights convert makes one of it")
+    if Path(source.origin).is_file():
+        hint = f"genkit weights convert makes one of {', '.join(sorted(weights.FOREIGN))}"
+        raise DataError(source.origin, "is no .safetensors file", hint)
     name = source.origin.removeprefix("recipe:")
     if name == source.origin:
         return store.find(name)
@@ -119,13 +122,16 @@ def start_from(program: Program, source: Source) -> None:
     """Give the student the weights of a run or a file; all of them, or none.
 
     Raises:
-        DataError: A tensor is missing, surplus or of another shape, or the file is damaged.
+        DataError: A tensor is missing, surplus, of another shape or not finite, or the file is damaged.
     """
     path = Path(source.origin)
     if path.suffix == ".safetensors":
         state = weights.load(path)
     else:
         state = load(_run_of(source), source.weights, "cpu").network.state_dict()
+    state, prefix = weights.unwrapped(program.student.network, state)
+    if prefix:
+        program.notices += (f"{source.origin}: every name begins with {prefix!r}, which is left out",)
     weights.fit(program.student.network, state, source.origin)
     program.student.network.load_state_dict(state)
     program.started()
