@@ -110,7 +110,15 @@ def _fault(torch: Any) -> str:
     return "it says nothing"
 
 
-# ---- limits --------------------------------------------------------------------------------------
+# ---- limits and the working directory ------------------------------------------------------------
+
+
+def here() -> Iterator[Finding]:
+    """The working directory, without which torch cannot be imported."""
+    try:
+        yield ok("working directory", os.getcwd())
+    except FileNotFoundError:
+        yield problem("working directory", "is gone, and no more was looked at", "go to a folder that is there")
 
 
 def limits() -> Iterator[Finding]:

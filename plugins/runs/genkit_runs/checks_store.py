@@ -168,7 +168,8 @@ def runs() -> Iterator[Finding]:
         what = f"{len(left)} half-written, {size(sum(map(housekeeping.size, left)))}, such as {left[0]}"
         yield note("runs", what, "`genkit runs gc` removes them")
     running = len(found) - len(idle)
-    yield ok("runs", f"{len(found)} can be read, {running} running, newest checkpoints of {checked} verified")
+    told = f"{len(found)} can be read, {running} running, newest checkpoints of {checked} verified"
+    yield ok("runs", told if found or damaged else "none yet")
 
 
 def _lost() -> Iterator[str]:

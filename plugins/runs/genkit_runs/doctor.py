@@ -13,29 +13,36 @@ import attrs
 
 from genkit.cli import show
 from genkit.cli.options import Json
-from genkit_runs import findings
+from genkit_runs import findings, selftest
 from genkit_runs.findings import Finding
 
 CHECKS = {
     "versions": "checks_software:versions",
     "distributions": "checks_software:distributions",
     "plugins": "checks_software:plugins",
-    "components": "checks_software:components",
     "environment": "checks_software:variables",
-    "processors": "checks_machine:processors",
-    "cards": "checks_machine:cards",
     "limits": "checks_machine:limits",
     "processes": "checks_machine:processes",
+    "working directory": "checks_machine:here",
+    "self-test": "selftest:selftest",  # in a process of its own; what comes after it imports torch in this one
+    "components": "checks_software:components",
+    "processors": "checks_machine:processors",
+    "cards": "checks_machine:cards",
     "cache": "checks_places:cache",
     "store of runs": "checks_store:disk_of_runs",
     "runs": "checks_store:runs",
-    "self-test": "selftest:selftest",
 }
+ENDS = ("working directory", selftest.TORCH)  # without these, torch would end this process, or nothing more works
 
 
 def examined() -> list[Finding]:
     """All that is found."""
-    return [finding for about, target in CHECKS.items() for finding in findings.of(about, _carried_out, target)]
+    found: list[Finding] = []
+    for about, target in CHECKS.items():
+        found += findings.of(about, _carried_out, target)
+        if any(f.about in ENDS and f.state == "problem" for f in found):
+            break
+    return found
 
 
 def _carried_out(target: str) -> Iterator[Finding]:

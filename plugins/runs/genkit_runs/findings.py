@@ -52,4 +52,5 @@ def of(about: str, check: Callable[..., Iterable[Finding]], *given: Any) -> list
 
 
 def size(bytes_: float) -> str:
-    return f"{bytes_ / 1e9:.1f} GB" if bytes_ >= 1e8 else f"{bytes_ / 1e6:.1f} MB"
+    unit, name = next((pair for pair in ((1e9, "GB"), (1e6, "MB")) if bytes_ >= pair[0] / 10), (1e3, "kB"))
+    return f"{bytes_ / unit:.1f} {name}"

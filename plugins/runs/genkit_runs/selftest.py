@@ -1,10 +1,11 @@
 """A training of a few steps that is saved, resumed and measured, in a process of its own: what `genkit doctor` tries.
 
-`python -m genkit_runs.selftest FOLDER` is that process; it prints one JSON object.
+`python -m genkit_runs.selftest FOLDER` is that process; it prints a line once torch is there, and one JSON object.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -20,10 +21,9 @@ from typing import Any
 
 import genkit
 from genkit.errors import GenkitError, PluginError
-from genkit.runs import store
 from genkit_runs.findings import Finding, note, ok, problem
 
-RECIPE = "ict_ring"
+RECIPE, TORCH = "ict_ring", "import torch"
 FEW = ["train.steps=6", "train.save_every_steps=3", "train.log_every_steps=2", "train.batch_size=16"]
 FEW += ["evaluate.samples=200", "evaluate.steps=[1]"]
 PATIENCE_SEC = 120
@@ -42,7 +42,9 @@ def selftest() -> Iterator[Finding]:
         except subprocess.TimeoutExpired:
             yield problem(about, f"{RECIPE} is not done after {PATIENCE_SEC} s", "see what else keeps the machine busy")
             return
-    if done.returncode != 0:
+    if TORCH not in done.stdout.splitlines():
+        yield problem(TORCH, f"fails: {_last_words(done)}", "reinstall torch; what needs it was not looked at")
+    elif done.returncode != 0:
         yield problem(about, _last_words(done), f"genkit run {RECIPE} train.steps=6 --debug tells more")
     else:
         yield _judged(json.loads(done.stdout.splitlines()[-1]))
@@ -57,9 +59,9 @@ def _alone(folder: str) -> dict[str, str]:
 
 def _last_words(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode < 0:
-        return f"{RECIPE} was ended by {signal.Signals(-done.returncode).name}"
+        return f"the process was ended by {signal.Signals(-done.returncode).name}"
     said = done.stderr.strip().splitlines() or [f"it left with {done.returncode}"]
-    return f"{RECIPE}: {said[-1][:300]}"
+    return said[-1][:300]
 
 
 def _judged(told: dict[str, Any]) -> Finding:
@@ -80,6 +82,8 @@ def _judged(told: dict[str, Any]) -> Finding:
 
 def trained(folder: Path) -> dict[str, Any]:
     """What came of it, for `_judged`."""
+    from genkit.runs import store
+
     try:
         recipe = genkit.load_recipe(RECIPE, FEW)
     except GenkitError as error:
@@ -106,4 +110,6 @@ def trained(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    importlib.import_module("torch")
+    print(TORCH, flush=True)
     print(json.dumps(trained(Path(sys.argv[1]))))

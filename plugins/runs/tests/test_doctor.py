@@ -110,6 +110,28 @@ def test_a_problem_makes_the_exit_code_and_a_check_that_fails_is_one(call, monke
     assert not json.loads(call("--json")[1].out)["healthy"]
 
 
+def test_a_torch_that_cannot_be_imported_is_told_once(call, tmp_path, monkeypatch):
+    broken = tmp_path / "site" / "torch"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('no such object file')")
+    with present(tmp_path / "site"):
+        monkeypatch.setattr(doctor, "CHECKS", {n: c for n, c in doctor.CHECKS.items() if n in ("self-test", "runs")})
+        code, told = call()
+    assert (code, told.out.count("problem")) == (1, 1) and "ImportError: no such object file; reinstall" in told.out
+    (broken / "__init__.py").write_text("import os; os.kill(os.getpid(), 11)")
+    with present(tmp_path / "site"):
+        only(found(selftest.selftest), "import torch", "problem", "SIGSEGV")
+
+
+def test_a_working_directory_that_is_gone(call, tmp_path, monkeypatch):
+    assert found(checks_machine.here) == []
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, told = call("--json")
+    assert code == 1 and json.loads(told.out)["findings"][-1]["found"].startswith("is gone")
+
+
 # ---- software ------------------------------------------------------------------------------------
 
 
@@ -449,4 +471,5 @@ def test_what_the_self_test_says():
     done = types.SimpleNamespace(returncode=-11, stderr="")
     assert selftest._last_words(done).endswith("was ended by SIGSEGV")
     done = types.SimpleNamespace(returncode=1, stderr="Traceback\nImportError: torn\n")
-    assert selftest._last_words(done).endswith("ImportError: torn")
+    assert selftest._last_words(done) == "ImportError: torn"
+    assert [findings.size(n) for n in (78e9, 5e8, 5e6, 20480)] == ["78.0 GB", "0.5 GB", "5.0 MB", "20.5 kB"]
