@@ -10,9 +10,12 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+OUTPUT = tempfile.TemporaryDirectory(prefix="genkit-faults-")  # of what commands said, until the session ends
 
 DOCUMENTED = {0, 1, 2, 3, 4, 5, 75, 130}
 PROBES = Path(__file__).parent / "probes"
@@ -47,7 +50,7 @@ class Command:
     def __init__(self, argv, path=(), **env):
         Command.count += 1
         self.argv = [str(word) for word in argv]
-        self.out, self.err = (Path.cwd() / f".{name}-{Command.count}" for name in ("out", "err"))
+        self.out, self.err = (Path(OUTPUT.name) / f"{name}-{Command.count}" for name in ("out", "err"))
         self.env = environment(path, **env)
         self.begun, self.done = time.monotonic(), None
 

@@ -76,6 +76,11 @@ def removable(folder: Path, force: bool = False) -> None:
         raise DataError(folder, f"is a trial of study {users[0]}", "--force removes it all the same")
 
 
+def half_written(folder: Path) -> list[Path]:
+    """What a run that was killed left behind; of one that is running, also what it is writing."""
+    return [path for kind in (".tmp-*", ".trash-*") for path in sorted((folder / "checkpoints").glob(kind))]
+
+
 def superseded(aged: bool = False) -> Iterator[Path]:
     """What can be made again or was left behind: half-written files, checkpoints of finished runs but the last and
     the best, and with `aged` the folders that --fresh renamed. Runs that are running are left alone."""
@@ -86,7 +91,7 @@ def superseded(aged: bool = False) -> Iterator[Path]:
             yield from [folder] if aged else []
             continue
         checkpoints = folder / "checkpoints"
-        yield from [*checkpoints.glob(".tmp-*"), *checkpoints.glob(".trash-*")]
+        yield from half_written(folder)
         try:
             state, best = store.summary(folder).state, checkpoint.best(checkpoints).get("k")
         except GenkitError:  # a damaged run keeps what it has
