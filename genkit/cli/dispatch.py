@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from genkit.cli import streams
-from genkit.errors import Diverged, GenkitError, PluginError, RecipeError, Stopped
+from genkit.errors import GenkitError, PluginError, RecipeError, tell
 from genkit.training import signals
 
 # Command -> (where its function or typer app is, one line).
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     except GenkitError as error:
         if os.environ.get("GENKIT_DEBUG"):
             raise
-        _tell(error)
+        tell(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         streams.abandon()  # the reader left; nothing to say
@@ -73,13 +73,6 @@ def _command(argv: list[str]) -> None:
         _dispatch(argv)
 
 
-def _tell(error: GenkitError) -> None:
-    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
-    if rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):  # these are the same everywhere
-        speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
-        print(f"{speaker}: {error}".replace("\n", f"\n{speaker}: "), file=sys.stderr)
-
-
 def _flush() -> None:
     """Write what is left of the results, before Python does it with a traceback."""
     try:
@@ -92,7 +85,7 @@ def _flush() -> None:
 
 def _unwritable(error: OSError) -> None:
     where = error.filename or "a file, or stdout"
-    print(f"genkit: {where}: {error.strerror}; choose another path, or mend this one", file=sys.stderr)
+    tell(f"{where}: {error.strerror}; choose another path, or mend this one", 4)
     streams.abandon()
     sys.exit(4)
 
