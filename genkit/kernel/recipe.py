@@ -41,6 +41,7 @@ class Train:
     keep_checkpoints: int = setting(
         2, "newest checkpoints kept, the final one among them", check=_v.ge(2), identity=False
     )
+    timeout_min: float = setting(10.0, "minutes to wait for another process", check=_v.gt(0), identity=False)
 
 
 @attrs.frozen(kw_only=True)

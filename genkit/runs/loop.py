@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from genkit import keys
 from genkit.errors import Stopped
@@ -18,7 +16,7 @@ from genkit.runs.planning import Plan
 from genkit.training import checkpoint, processes
 from genkit.training.signals import Signals
 from genkit.training.state import State
-from genkit.training.step import require_finite, train
+from genkit.training.step import read_back, train
 
 
 def run(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hooks, stop: Signals) -> None:
@@ -57,14 +55,15 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
             hooks("genkit_step_end", state=state, figures=figures, key=keys.Key(settings.seed, k - 1))
         if not due(recipe, k, stop):
             continue
-        require_finite(state)
+        plain = read_back(state, figures)
         if k % settings.log_every_steps == 0 or k == settings.steps:
             now = time.monotonic()
             rate = (k - first) * settings.batch_size / (now - since)
-            trackers.scalars(k, _log(planned, k, figures, now - begun, rate, hooks))
+            _log(planned, k, plain, now - begun, rate, hooks)
+            trackers.scalars(k, plain)
             since, first = now, k
         paused = time.monotonic()
-        halt = processes.any_of(stop.signal is not None)
+        halt = any(processes.gather(stop.signal is not None))
         if halt or k % settings.save_every_steps == 0 or k == settings.steps:
             evaluating.save(planned, state, hooks)
         if halt:
@@ -77,15 +76,10 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
         since += time.monotonic() - paused  # the rate is that of training
 
 
-def _log(
-    planned: Plan, k: int, figures: Mapping[str, Any], elapsed: float, rate: float, hooks: Hooks
-) -> dict[str, float]:
-    """Put the figures of a step on record, read back from the device."""
-    plain = {name: float(value) for name, value in figures.items()}
+def _log(planned: Plan, k: int, figures: dict[str, float], elapsed: float, rate: float, hooks: Hooks) -> None:
     left = round(_images_left(planned, k) / rate, 1)
     told = {"elapsed": round(elapsed, 3), "images_per_sec": round(rate, 1), "left_sec": left}
-    hooks.tell(event="step", k=k, figures=plain, **told)
-    return plain
+    hooks.tell(event="step", k=k, figures=figures, **told)
 
 
 def _evaluate(planned: Plan, state: State, hooks: Hooks, stop: Signals) -> None:
