@@ -1,5 +1,10 @@
 """What can go wrong for a user, each with a place, a cause, a remedy and an exit code."""
 
+import os
+import sys
+
+TOLD = "GENKIT_TOLD"  # in the environment of processes that one command started: where they tell it their errors
+
 
 class GenkitError(Exception):
     """A user's error: `where: what; hint`, on one line and without a traceback.
@@ -73,9 +78,28 @@ class OutOfMemory(HardwareError):
     """Memory does not suffice, on a card or elsewhere."""
 
 
+class Gone(HardwareError):
+    """Another process ended, and says itself why."""
+
+
 class Stopped(GenkitError):
     """A signal ended the run after a checkpoint: 75 preempted, 130 interrupted."""
 
     def __init__(self, where: object, what: str, hint: str, exit_code: int) -> None:
         super().__init__(where, what, hint)
         self.exit_code = exit_code
+
+
+def tell(error: GenkitError | str, code: int = 0) -> None:
+    """A line on stderr; beside other processes, what is the same for all of them only by the first one.
+
+    Where `genkit run --gpus` started them, it tells what the first of them has to say.
+    """
+    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+    speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
+    text = f"{speaker}: {error}".replace("\n", f"\n{speaker}: ")
+    if TOLD in os.environ:
+        if not isinstance(error, Gone):
+            os.write(int(os.environ[TOLD]), f"{getattr(error, 'exit_code', code)} {text}\0".encode())
+    elif rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):
+        print(text, file=sys.stderr)

@@ -110,7 +110,7 @@ def genkit_run_start(folder: Path, recipe: Any, key: Key) -> None:
     """Training begins or goes on; not called where a finished run is only reported."""
 @hookspec
 def genkit_step_end(state: Any, figures: Mapping[str, Any], key: Key) -> None:
-    """A step was taken; figures are device scalars, and reading one waits for the device."""
+    """A step was taken; figures are device scalars of this process's share, and reading one waits for the device."""
 @hookspec
 def genkit_evaluated(folder: Path, figures: Mapping[str, float], key: Key) -> None:
     """Figures such as {"fd.fd@1": 0.5} were measured, during training or at its end."""

@@ -1,4 +1,4 @@
-"""Randomness as a function of (seed, step, rank, purpose): nothing to save, nothing to restore.
+"""Randomness as a function of (seed, step, position, purpose): nothing to save, nothing to restore.
 
 The purposes are init, order, level, eps, flip, label, dropout and sample; a program may add its own.
 """
@@ -19,8 +19,10 @@ from torch import Tensor
 class Key:
     """The address of all draws of one step on one rank.
 
-    `normal` and `uniform` draw once for the rank's whole batch, and a micro-batch gets its rows,
-    so that results do not depend on how a batch is cut.
+    `normal` and `uniform` draw once for the batch of all ranks, and a rank or micro-batch gets its rows, so that
+    results do not depend on how a batch is cut. So each rank draws for all: eps for 1,024 images of 3x32x32 takes
+    0.03 s on a CPU, where a step of an eighth of them takes 3.6 s with the smallest U-Net. Numbers from `generator`,
+    and the masks of dropout, are a rank's own.
 
     Attributes:
         seed: The run's seed.
@@ -30,6 +32,7 @@ class Key:
         rows: Which rows of the rank's batch this key serves; `None` means all of them.
         size: Rows of the rank's whole batch; 0 means "as many as are asked for".
         phase: Which parameter group is being trained, where a program has several.
+        world: How many processes share a batch, evenly.
     """
 
     seed: int
@@ -39,6 +42,7 @@ class Key:
     rows: slice | None = None
     size: int = 0
     phase: str = ""
+    world: int = 1
     _drawn: dict[tuple[object, ...], Tensor] = attrs.field(factory=dict, eq=False, repr=False)
 
     def part(self, micro: int, start: int, stop: int, size: int) -> Key:
@@ -71,8 +75,11 @@ class Key:
         address = (law, purpose, tuple(shape), i)
         whole = self._drawn.get(address)
         if whole is None:
-            generator = self.generator(purpose, *i, device=device)
-            whole = law((self.size or count, *shape), generator=generator, dtype=dtype, device=device)
+            size = self.size or count
+            generator = attrs.evolve(self, rank=0).generator(purpose, *i, device=device)
+            whole = law((size * self.world, *shape), generator=generator, dtype=dtype, device=device)
+            if self.world > 1:
+                whole = whole[self.rank * size :][:size].clone()  # the others' rows are not kept
             if self.rows is not None:  # other micro-batches will ask for the rest
                 self._drawn[address] = whole
         return whole if self.rows is None else whole[self.rows]

@@ -1,4 +1,4 @@
-"""Laws of randomness: draws are functions of (seed, step, rank, purpose) and of nothing else."""
+"""Laws of randomness: draws are functions of (seed, step, position, purpose) and of nothing else."""
 
 import hashlib
 
@@ -14,10 +14,27 @@ def test_a_seed_is_the_first_eight_bytes_of_blake2b_of_its_address():
     assert Key(7, 3, 1).integer("eps", 4) == int.from_bytes(digest, "big") >> 1
 
 
-@pytest.mark.parametrize("other", [Key(1, 2, 3), Key(0, 3, 3), Key(0, 2, 4)])
+@pytest.mark.parametrize("other", [Key(1, 2, 3, world=5), Key(0, 3, 3, world=5), Key(0, 2, 4, world=5)])
 def test_seed_step_and_rank_each_change_every_draw(other):
-    like = torch.empty(2, 3)
-    assert not torch.equal(Key(0, 2, 3).normal("eps", like), other.normal("eps", like))
+    like, key = torch.empty(2, 3), Key(0, 2, 3, world=5)
+    assert not torch.equal(key.normal("eps", like), other.normal("eps", like))
+    one, two = (torch.rand(2, generator=k.generator("mine")) for k in (key, other))
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("world", [1, 2, 8])
+@pytest.mark.parametrize("part", [1, 2])
+def test_however_many_processes_draw_what_one_draws(world, part):
+    eps, u, share = Key(7, 5).normal("eps", torch.empty(16, 3)), Key(7, 5).uniform("level", 16), 16 // world
+    got_eps, got_u = [], []
+    for rank in range(world):
+        key = Key(7, 5, rank, world=world)
+        for micro, start in enumerate(range(0, share, part)):
+            stop = min(share, start + part)
+            mine = key.part(micro, start, stop, share) if part < share else key
+            got_eps.append(mine.during("critic").normal("eps", torch.empty(stop - start, 3)))
+            got_u.append(mine.uniform("level", stop - start))
+    assert torch.equal(torch.cat(got_eps), eps) and torch.equal(torch.cat(got_u), u)
 
 
 def test_purposes_do_not_share_draws():

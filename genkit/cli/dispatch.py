@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from genkit.cli import streams
-from genkit.errors import Diverged, GenkitError, OutOfMemory, PluginError, RecipeError, Stopped
+from genkit.errors import GenkitError, OutOfMemory, PluginError, RecipeError, tell
 from genkit.training import signals
 
 # Command -> (where its function or typer app is, one line).
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     except GenkitError as error:
         if os.environ.get("GENKIT_DEBUG"):
             raise
-        _tell(error)
+        tell(error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         streams.abandon()  # the reader left; nothing to say
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
         lack = OutOfMemory(
             "memory", _brief(error), "lower train.batch_size or train.micro_batch, or the network's size"
         )
-        _tell(lack)
+        tell(lack)
         raise SystemExit(lack.exit_code) from lack
     except OSError as error:  # a path that cannot be written or read: the file's fault, not the program's
         if os.environ.get("GENKIT_DEBUG"):
@@ -78,13 +78,6 @@ def _command(argv: list[str]) -> None:
         print(f"genkit {genkit.__version__}")
     else:
         _dispatch(argv)
-
-
-def _tell(error: GenkitError) -> None:
-    rank = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
-    if rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):  # these are the same everywhere
-        speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
-        print(f"{speaker}: {error}".replace("\n", f"\n{speaker}: "), file=sys.stderr)
 
 
 def _lacks_memory(error: BaseException) -> bool:
@@ -109,7 +102,7 @@ def _flush() -> None:
 
 def _unwritable(error: OSError) -> None:
     where = error.filename or "a file, or stdout"
-    print(f"genkit: {where}: {error.strerror}; choose another path, or mend this one", file=sys.stderr)
+    tell(f"{where}: {error.strerror}; choose another path, or mend this one", 4)
     streams.abandon()
     sys.exit(4)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +11,7 @@ import typer
 
 from genkit.cli import show, streams
 from genkit.cli.options import Device, Json
+from genkit.cli.spread import spread
 
 
 def run(
@@ -60,34 +59,6 @@ def run(
     if processes.rank() == 0:
         with show.results(str(result.folder)):
             present(result, json)
-
-
-def spread(processes: int, argv: list[str]) -> None:
-    """The same command in several processes of this machine, as torchrun starts them.
-
-    Raises:
-        SystemExit: They failed; with the exit code of the one that failed first.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # what failed says so itself
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id="genkit",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "genkit", *argv)
-    except ChildFailedError as error:
-        raise SystemExit(error.get_first_failure()[1].exitcode) from None
-    except SignalException as error:  # it was passed on, and the processes have saved
-        raise SystemExit(130 if error.sigval == signal.SIGINT else 75) from None
 
 
 def describe(planned: object) -> dict[str, object]:

@@ -122,17 +122,18 @@ def drop_labels(cond: dict[str, Tensor], chance: float, null: int, key: Key) -> 
 def batches(data: Data, seed: int, first: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
     """This rank's prepared batches of steps first, first + 1, …, the next one read ahead if streamed.
 
-    Step k holds the global positions k batch_size … (k + 1) batch_size - 1, cut evenly over ranks.
+    Step k holds the global positions k batch_size … (k + 1) batch_size - 1, cut evenly over ranks; so are its
+    draws, and any number of processes sees the same images, mirrored alike.
     """
     share = batch_size // world
 
     def read(k: int) -> Batch:
         indices = order(seed, k * batch_size + rank * share, share, len(data))
-        return data.batch(indices, Key(seed, k, rank))
+        return data.batch(indices, Key(seed, k, rank, world=world))
 
     reader = _ahead(read, first) if isinstance(data, Streamed) else map(read, count(first))
     for k, batch in zip(count(first), reader, strict=False):
-        yield prepare(batch, data.spec, Key(seed, k, rank))
+        yield prepare(batch, data.spec, Key(seed, k, rank, world=world))
 
 
 def _ahead(read: Callable[[int], Batch], k: int) -> Iterator[Batch]:

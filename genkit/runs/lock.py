@@ -25,6 +25,10 @@ from genkit.runs.planning import Plan
 from genkit.training import processes
 from genkit.training.state import State
 
+# What a change does to the rest of a run, if it is more than other rounding.
+MASKS = "equal up to rounding, but for dropout, whose masks are others"
+SAME = {"world_size": MASKS, "micro_batch": MASKS, "device": "equal up to rounding on its like, else with other draws"}
+
 
 def require_ours(planned: Plan) -> None:
     """Leave a folder alone that no run has made.
@@ -82,7 +86,7 @@ def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
         "torch": torch.__version__,
     }
     changed = [
-        f"begun with {name} {before[name]}, going on with {value}: equal, but not bit for bit"
+        f"begun with {name} {before[name]}, going on with {value}: {SAME.get(name, 'equal, but not bit for bit')}"
         for name, value in now.items()
         if before and before.get(name) != value
     ]

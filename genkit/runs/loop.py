@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from genkit import keys
 from genkit.errors import Stopped
@@ -20,7 +18,7 @@ from genkit.runs.planning import Plan
 from genkit.training import processes
 from genkit.training.signals import Signals
 from genkit.training.state import State
-from genkit.training.step import require_finite, train
+from genkit.training.step import read_back, train
 
 
 def run(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hooks, stop: Signals) -> None:
@@ -60,7 +58,7 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
             ended(figures=figures, key=keys.Key(settings.seed, k - 1))
         if not due(recipe, k, stop):
             continue
-        require_finite(state)
+        plain = read_back(state, figures)
         now = time.monotonic()
         if last:  # its checkpoint stands before anything else is done
             saver.save(state, wait=True)
@@ -68,9 +66,10 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
         saver.wait(ready=True)
         if k % settings.log_every_steps == 0 or last:
             rate = (k - first) * settings.batch_size / (now - since)
-            trackers.scalars(k, _log(planned, k, figures, now - begun, rate, hooks))
+            _log(planned, k, plain, now - begun, rate, hooks)
+            trackers.scalars(k, plain)
             since, first = now, k
-        halt = processes.any_of(stop.signal is not None)
+        halt = any(processes.gather(stop.signal is not None))
         showing = settings.sample_every_steps and k % settings.sample_every_steps == 0
         if not last and (halt or k % settings.save_every_steps == 0):
             saver.save(state, wait=halt or showing or evaluate_due(recipe, k))
@@ -84,15 +83,10 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
         since += time.monotonic() - now  # the rate is that of training
 
 
-def _log(
-    planned: Plan, k: int, figures: Mapping[str, Any], elapsed: float, rate: float, hooks: Hooks
-) -> dict[str, float]:
-    """Put the figures of a step on record, read back from the device."""
-    plain = {name: float(value) for name, value in figures.items()}
+def _log(planned: Plan, k: int, figures: dict[str, float], elapsed: float, rate: float, hooks: Hooks) -> None:
     left = round(_images_left(planned, k) / rate, 1)
     told = {"elapsed": round(elapsed, 3), "images_per_sec": round(rate, 1), "left_sec": left}
-    hooks.tell(event="step", k=k, figures=plain, **told)
-    return plain
+    hooks.tell(event="step", k=k, figures=figures, **told)
 
 
 def _evaluate(planned: Plan, state: State, hooks: Hooks, stop: Signals) -> None:

@@ -63,7 +63,7 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
     Raises:
         GenkitError: Data, device or starting weights are not to be had.
     """
-    device = processes.start(processes.pick_device(device))
+    device = processes.start(processes.pick_device(device), recipe.train.timeout_min)
     if recipe.train.batch_size % processes.world():
         what = f"{recipe.train.batch_size} samples do not divide evenly over {processes.world()} processes"
         raise RecipeError("train.batch_size", what, "choose a multiple")

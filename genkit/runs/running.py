@@ -21,7 +21,7 @@ from genkit.runs.planning import Plan
 from genkit.training import checkpoint, processes, signals
 from genkit.training.signals import Signals
 from genkit.training.state import State
-from genkit.training.step import require_finite, train
+from genkit.training.step import read_back, train
 
 
 @attrs.frozen(kw_only=True)
@@ -94,10 +94,10 @@ def _follow(planned: Plan) -> RunResult:
         try:
             if state.k < planned.recipe.train.steps and processes.gather(None)[0]:  # an evaluation is owed
                 measured()
-            for _ in train(state, planned.data, planned.recipe.train):
+            for figures in train(state, planned.data, planned.recipe.train):
                 if loop.due(planned.recipe, state.k, stop):
-                    require_finite(state)
-                    if processes.any_of(stop.signal is not None):
+                    read_back(state, figures)
+                    if any(processes.gather(stop.signal is not None)):
                         raise stop.stopped(folder, state.k)
                 if loop.evaluate_due(planned.recipe, state.k):
                     measured()

@@ -16,13 +16,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
-from genkit.errors import DataError, HardwareError, Stopped
+from genkit.errors import DataError, Gone, HardwareError, Stopped
+from genkit.training.watching import LONGER, WATCH
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,11 +39,14 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def start(device: str) -> str:
+def start(device: str, minutes: float = 10) -> str:
     """Join the group that torchrun describes in the environment, if it does; this process's device.
 
+    Args:
+        minutes: How long to wait for another process, there and later.
+
     Raises:
-        HardwareError: The environment speaks of several processes, but not of how they meet.
+        HardwareError: The environment speaks of several processes, but not of how they meet; or they do not.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
         return device
@@ -54,8 +60,16 @@ def start(device: str) -> str:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     importlib.import_module("torch.distributed.nn.functional")  # its defaults keep the group of its first import
+    wait = timedelta(minutes=min(minutes, 10_000))
+    try:
+        store, rank, world = next(rendezvous("env://", timeout=wait))
+    except dist.DistError as error:
+        said = f"{os.environ['WORLD_SIZE']} processes did not all come within {minutes:g} minutes"
+        raise HardwareError("MASTER_ADDR", said, "see whether all were started, and reach it") from error
+    WATCH.begin(store.clone(), rank, world, minutes)  # with a connection of its own: torch's may be waiting
     with _stdout_aside():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=timedelta(minutes=30))
+        backend, longer = "nccl" if device.startswith("cuda") else "gloo", 2 * LONGER * wait
+        _together(partial(dist.init_process_group, backend, None, longer, world, rank, store))
     atexit.register(dist.destroy_process_group)  # gloo's threads must not outlive the interpreter: that aborts
     return device
 
@@ -88,24 +102,6 @@ def average(tensors: Iterable[Tensor | None]) -> None:
             tensor.copy_(mean.view_as(tensor))
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set on any process."""
-    if world() == 1:
-        return flag
-    found = torch.tensor(float(flag), device=_device())
-    _together(dist.all_reduce, found, dist.ReduceOp.MAX)
-    return bool(found.item())
-
-
-def least(value: float) -> float:
-    """The smallest of the processes' values."""
-    if world() == 1:
-        return value
-    found = torch.tensor(value, dtype=torch.float64, device=_device())
-    _together(dist.all_reduce, found, dist.ReduceOp.MIN)
-    return found.item()
-
-
 def gather(thing: Any) -> list[Any]:
     """Every process's thing, in order of rank."""
     if world() == 1:
@@ -119,14 +115,17 @@ def _together(act: Callable[..., Any], *given: Any) -> None:
     """What all processes do at once.
 
     Raises:
-        HardwareError: Another process is gone; what ended it, it says itself.
+        Gone: Another process is.
     """
+    WATCH.meet()
     try:
         act(*given)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise HardwareError(f"process {rank()}", "another process is gone", "see what that one said") from error
+        if WATCH.late():  # and has waited for the same process as the one that left first: it is about to say so
+            WATCH.join(60)
+        raise Gone(f"process {rank()}", "another process is gone", "see what that one said") from error
 
 
 def reduce(work: Callable[[], T], combine: Callable[[list[T]], R]) -> R:
@@ -157,10 +156,6 @@ def _outcome(work: Callable[[], T]) -> tuple[T | None, tuple[Any, ...] | None]:
     except (DataError, Stopped) as error:
         code = (error.exit_code,) if isinstance(error, Stopped) else ()
         return None, (type(error), error.where, error.what, error.hint, *code)
-
-
-def _device() -> str:
-    return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
 # ---- device and threads --------------------------------------------------------------------------

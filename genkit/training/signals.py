@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genkit.errors import Stopped
+from genkit.errors import Stopped, tell
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 ONE = 1.0  # seconds within which signals are one: a scheduler tells all processes, and then so does who started this
@@ -57,7 +56,7 @@ def _leave(number: int, frame: Any) -> None:
     """
     if number != signal.SIGALRM and _early.signal is None:
         _early.signal = number
-        print(f"genkit: {signal.Signals(number).name}; nothing is lost, the same command goes on", file=sys.stderr)
+        tell(f"{signal.Signals(number).name}; nothing is lost, the same command goes on", code_of(number))
     signal.setitimer(signal.ITIMER_REAL, AGAIN)
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):

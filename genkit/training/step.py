@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from genkit.keys import Key
 from genkit.kinds import Batch, Data
 from genkit.training import processes
 from genkit.training.state import State
+from genkit.training.watching import WATCH
 
 Figures = dict[str, Tensor | float]
 
@@ -32,12 +34,15 @@ def train(state: State, dataset: Data, settings: Train | None = None, **given: A
     stream = sources.batches(dataset, settings.seed, state.k, settings.batch_size, processes.rank(), processes.world())
     state.program.train()
     while state.k < settings.steps:
-        yield train_step(state, next(stream), settings)
+        WATCH.k, WATCH.stepping = state.k, True
+        figures = train_step(state, next(stream), settings)
+        WATCH.stepping = False
+        yield figures
 
 
 def train_step(state: State, batch: Batch, settings: Train) -> Figures:
     """Take step k: one backward pass and update for each parameter group, then the average."""
-    key = Key(settings.seed, state.k, processes.rank())
+    key = Key(settings.seed, state.k, processes.rank(), world=processes.world())
     figures: Figures = {}
     for phase, optimizer in state.optimizers.items():
         for other in state.optimizers.values():
@@ -88,18 +93,20 @@ def _forward(state: State, batch: Batch, key: Key, settings: Train) -> Loss:
         return state.program(batch, state.k, key)  # type: ignore[no-any-return]
 
 
-def require_finite(state: State) -> None:
-    """Read back whether a loss has not been finite, or a weight no longer is, on any process.
+def read_back(state: State, figures: Figures) -> dict[str, float]:
+    """The figures of a step as numbers, means over all processes; waits for the device.
 
     Raises:
-        Diverged: It has; names the step.
+        Diverged: A loss has not been finite, or a weight no longer is, on any process; names the step.
     """
     weights = [p.isfinite().all() for p in state.program.student.parameters()]
     broken = torch.where(torch.stack(weights).all(), torch.inf, float(state.k - 1))
-    k = processes.least(torch.minimum(state.bad, broken).item())
-    if k != float("inf"):
+    bad = torch.minimum(state.bad, broken).item()
+    everyones = processes.gather((bad, {name: float(value) for name, value in figures.items()}))
+    if (k := min(bad for bad, _ in everyones)) != float("inf"):
         raise Diverged(
             f"step {int(k)}",
             "the loss is not finite, or a weight is not",
             "lower optimizer.lr, or clip: optimizer.clip = 1.0",
         )
+    return {name: statistics.fmean(one[name] for _, one in everyones if name in one) for name in everyones[0][1]}

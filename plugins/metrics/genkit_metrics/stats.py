@@ -37,7 +37,8 @@ def make(
     data = registry.build(component, setup)
     context = Context(device=device, cache_dir=cache_folder(), spec=data.spec, data=data.identity, dataset=component)
     component = resolving.component("features", features)
-    seen = registry.build(component, context)(next(images.blocks(data, 2)).x)
+    few = next(images.blocks(data, 2), None)  # which are the first process's
+    seen = processes.gather(list(registry.build(component, context)(few.x)) if few else [])[0]
     metrics = {n: resolving.component("metric", "fd", features=component, feature=n, floor=False) for n in seen}
     with show.progress() as watch:
         scorer = scoring.Scorer(
