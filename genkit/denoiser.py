@@ -87,9 +87,11 @@ class Program(nn.Module):
 
     Attributes:
         student: The denoiser that is averaged, sampled and evaluated.
+        notices: What whoever trains it should be told.
     """
 
     student: Denoiser
+    notices: tuple[str, ...] = ()
 
     def forward(self, batch: Any, k: int, key: Key) -> Loss:
         """The loss of step k on a batch, with all its draws from `key`."""

@@ -18,8 +18,8 @@ class Average:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.weights = {name: t.detach().clone() for name, t in _floats(module).items()}
-        self._ema, self._live = list(self.weights.values()), list(_floats(module).values())
+        self.weights = {name: t.detach().clone() for name, t in floats(module).items()}
+        self._ema, self._live = list(self.weights.values()), list(floats(module).values())
 
     @torch.no_grad()
     def update(self, beta: float) -> None:
@@ -31,24 +31,25 @@ class Average:
             tensor.copy_(weights[name])
 
     @contextmanager
-    def swapped(self) -> Iterator[nn.Module]:
-        """The module with averaged weights, in eval mode; its own come back afterwards."""
+    def swapped(self, averaged: bool = True) -> Iterator[nn.Module]:
+        """The module in eval mode, with averaged weights if not told otherwise; all is as before afterwards."""
         training = self.module.training
-        self._swap()
+        self._swap(averaged)
         self.module.eval()
         try:
             yield self.module
         finally:
-            self._swap()
+            self._swap(averaged)
             self.module.train(training)
 
     @torch.no_grad()
-    def _swap(self) -> None:
-        for ema, live in zip(self._ema, self._live, strict=True):
+    def _swap(self, averaged: bool) -> None:
+        for ema, live in zip(self._ema, self._live, strict=True) if averaged else ():
             kept = live.clone()
             live.copy_(ema)
             ema.copy_(kept)
 
 
-def _floats(module: nn.Module) -> dict[str, Tensor]:
+def floats(module: nn.Module) -> dict[str, Tensor]:
+    """What is averaged: parameters and buffers, by name."""
     return {name: t for name, t in module.state_dict().items() if t.is_floating_point()}

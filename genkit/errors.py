@@ -11,9 +11,14 @@ class GenkitError(Exception):
     exit_code = 1
 
     def __init__(self, where: object, what: str, hint: str = "") -> None:
-        self.where, self.what, self.hint = str(where), what, hint
-        line = f"{where}: {what}; {hint}" if hint else f"{where}: {what}"
+        self.where, self.what, self.hint = map(_short, (str(where), what, hint))
+        line = f"{self.where}: {self.what}; {self.hint}".removesuffix("; ")
         super().__init__(line.replace("\n", " "))
+
+
+def _short(text: str) -> str:
+    """What fits a screen: a message may tell what somebody wrote, of any length."""
+    return text if len(text) <= 2000 else f"{text[:1000]} … {text[-500:]}"
 
 
 class Diverged(GenkitError):
@@ -62,6 +67,10 @@ class HardwareError(GenkitError):
     """A device is missing or does not suffice."""
 
     exit_code = 4
+
+
+class OutOfMemory(HardwareError):
+    """Memory does not suffice, on a card or elsewhere."""
 
 
 class Stopped(GenkitError):

@@ -83,13 +83,23 @@ class Key:
 
         Two passes under the same key see the same masks: the student's and the teacher's.
         """
-        generator = _default_generator(torch.device(device))
+        generator = default_generator(torch.device(device))
         before = generator.get_state()
         generator.manual_seed(self.integer("dropout", micro=self.micro))
+        _reseeded.append(device)
         try:
             yield
         finally:
+            _reseeded.pop()
             generator.set_state(before)
+
+
+_reseeded: list[object] = []
+
+
+def in_dropout() -> bool:
+    """Whether a default generator is reseeded at the moment, and put back afterwards."""
+    return bool(_reseeded)
 
 
 @functools.cache
@@ -97,7 +107,8 @@ def _generator(device: torch.device) -> torch.Generator:
     return torch.Generator(device=device)
 
 
-def _default_generator(device: torch.device) -> torch.Generator:
+def default_generator(device: torch.device) -> torch.Generator:
+    """The generator that a device uses where none is named."""
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         return torch.cuda.default_generators[index]

@@ -6,12 +6,17 @@ keys of its table in a recipe, the first line of its docstring is its summary. C
 themselves. `genkit.build(component, context)` serves both. An optional class attribute `revision`
 (1 if absent) is raised when the results of a component or one of its defaults change.
 
+A component whose settings must suit other tables may have `fits(recipe)`. It is called when the whole recipe is
+resolved, before anything is built, and raises `RecipeError(setting, what, hint)` where they do not.
+
 Shapes: B samples of `(C, H, W)`; levels `(B,)` are standard deviations of the noise in data units;
 r < t are neighbours on the grid: the teacher sees r, the student t, with the same x0 and eps.
 """
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
@@ -30,19 +35,40 @@ if TYPE_CHECKING:
 # ---- fields of a component ---------------------------------------------------------------------
 
 
+MUST = attrs.NOTHING  # what a setting has in place of a default, if a recipe must give it
+
+
 def setting(
-    default: Any = attrs.NOTHING, help: str = "", *, check: Any = None, identity: bool = True, key: str = ""
+    default: Any = MUST, help: str = "", *, check: Any = None, identity: bool = True, key: str = "", finite: bool = True
 ) -> Any:
     """A field that a recipe may set; without a default it must.
 
     Args:
         default: Its value where the recipe is silent.
         help: One line: meaning, unit, source.
-        check: An attrs validator, such as `attrs.validators.gt(0)`.
+        check: An attrs validator, such as `attrs.validators.gt(0)`, or a list of them.
         identity: Whether it can change trained weights, and so belongs to a run's id.
         key: Its name in a recipe, where Python forbids it.
+        finite: Whether inf and nan are refused, also within lists; False where one of them means something.
     """
-    return attrs.field(default=default, validator=check, metadata={"help": help, "identity": identity, "key": key})
+    metadata = {"help": help, "identity": identity, "key": key, "finite": finite}
+    checks = check if isinstance(check, list) else [check] if check else []
+    return attrs.field(default=default, validator=[require_numbers, *checks], metadata=metadata)
+
+
+def require_numbers(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
+    """Refuse numbers that are not finite, and whole ones that TOML, with its 64 bits, does not have.
+
+    Raises:
+        ValueError: There is one, be it within lists.
+    """
+    if isinstance(value, list | tuple):
+        for each in value:
+            require_numbers(_, field, each)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("a whole number beyond 64 bits")
+    elif isinstance(value, float) and not math.isfinite(value) and field.metadata.get("finite", True):
+        raise ValueError(f"expected a finite number, got {value}")
 
 
 def slot(kind: str, default: str | None = None, help: str = "", *, identity: bool = True, **settings: Any) -> Any:
@@ -162,7 +188,8 @@ class Sampled(NamedTuple):
 class Data(Protocol):
     """Built by a `dataset` component from a `Setup`; a sequence of samples.
 
-    `identity` hashes the content, whatever its path. `held_out` are samples never trained on, or None.
+    `identity` hashes the content, whatever its path. `held_out` are samples never trained on, or None. An attribute
+    `notices`, a tuple of lines, is optional: what a run says as it starts, such as which files were left out.
     `genkit.data.Resident` and `genkit.data.Streamed` are ready-made.
     """
 
@@ -246,8 +273,8 @@ class Accumulator(Protocol):
     """Built by a `metric` component: fed real and generated samples, merged over ranks.
 
     The component says by a class attribute `better`, "lower" or "higher", which way its figures improve, and may say
-    by `alone = True` that it looks at generated samples alone, so that it needs no reference, and by `least`, a number,
-    how few images of a kind it can make figures of.
+    by `alone = True` that it looks at generated samples alone, so that it needs no reference, by `least`, a number,
+    how few images of a kind it can make figures of, and by `figures` the names of those that models can be compared by.
 
     What looks at the data only once in many evaluations has more, all of it optional:
 
@@ -391,3 +418,9 @@ def slots(cls: type) -> dict[str, str]:
 def names(items: Iterable[str]) -> str:
     """For messages: names in a row."""
     return ", ".join(sorted(items)) or "none"
+
+
+def closest(name: str, among: Iterable[str], otherwise: str = "") -> str:
+    """For messages: a hint at the names that were probably meant."""
+    close = difflib.get_close_matches(name, sorted(among), n=2)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else otherwise

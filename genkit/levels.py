@@ -6,6 +6,7 @@ Torch is imported inside the functions, since recipes are checked without it.
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
 
 def _positive(default: float, help: str) -> float:
-    field: float = attrs.field(default=default, validator=attrs.validators.gt(0), metadata={"help": help})
-    return field
+    return attrs.field(default=default, validator=attrs.validators.gt(0), metadata={"help": help})
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +36,21 @@ class Levels:
     def __attrs_post_init__(self) -> None:
         if self.sigma_max <= self.sigma_min:
             raise ValueError(f"sigma_max must be above sigma_min: {self.sigma_max} <= {self.sigma_min}")
+        if not self._rise():
+            what = f"no grid of rho = {self.rho} rises from {self.sigma_min} to {self.sigma_max} in floating point"
+            raise ValueError(f"{what}; take rho nearer to 7, or levels that are further apart and nearer to 1")
+
+    def _rise(self) -> bool:
+        """Whether grids of 2 to 2^16 levels rise from end to end, and the ends do in float32, which networks see."""
+        try:
+            a, b = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+            # where a power bends, the narrowest gap is at an end
+            grid = [(a + i * (b - a)) ** self.rho for i in (0, 2**-16, 0.5, 1 - 2**-16, 1)]
+        except OverflowError:
+            return False
+        inside = self.sigma_min > 1e-38 and self.sigma_max < 1e38 and self.sigma_max > 1.000001 * self.sigma_min
+        ends = (grid[0] / self.sigma_min, grid[-1] / self.sigma_max)
+        return inside and all(abs(end - 1) < 1e-6 for end in ends) and all(r < t for r, t in itertools.pairwise(grid))
 
     def sigmas(self, n: int) -> Tensor:
         """n levels, ascending: (a + i/(n-1) (b - a))^rho, a and b the ends to the power 1/rho.
@@ -88,9 +103,8 @@ def grid(levels: Levels, n: int, noise: object, device: torch.device | str = "cp
     sigmas = levels.sigmas(n)
     cumulative = noise.cdf(sigmas) - noise.cdf(sigmas[:1])  # type: ignore[attr-defined]
     if not cumulative[-1] > 0:
-        raise RecipeError(
-            "noise", f"has no mass between {levels.sigma_min} and {levels.sigma_max}", "check its settings"
-        )
+        what = f"has no mass between {levels.sigma_min} and {levels.sigma_max}"
+        raise RecipeError("noise", what, "check its settings")
     cumulative = cumulative[1:] / cumulative[-1]
     padded = torch.full((1 << (n - 1).bit_length(),), 2.0, dtype=torch.float64)
     padded[: n - 1] = cumulative

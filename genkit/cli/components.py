@@ -23,12 +23,10 @@ def list_(
     json: Json = False,
 ) -> None:
     """Components by kind; none is imported."""
-    from genkit.errors import RecipeError
     from genkit.kernel import registry
-    from genkit.kinds import names
 
-    if kind and kind not in registry.kinds():
-        raise RecipeError("kind", f"no kind {kind!r}", f"kinds: {names(registry.kinds())}")
+    if kind:
+        registry.require_kind(kind)
     found = [(k, name, info) for (k, name), info in registry.components().items() if kind in (None, k)]
     if json:
         show.as_json([{"use": name, **info._asdict()} for _, name, info in found])
@@ -46,20 +44,14 @@ def show_(
 
     from genkit.errors import RecipeError
     from genkit.kernel import registry
+    from genkit.kinds import closest
 
     name = f"{name}/{of}" if of else name
     kind, _, bare = name.rpartition("/")
     found = [i for (k, n), i in registry.components().items() if n in (bare, name) and kind in ("", k, i.distribution)]
     if not found:
-        close = sorted({n for _, n in registry.components()})
-        import difflib
-
-        near = difflib.get_close_matches(bare, close, n=2)
-        raise RecipeError(
-            "component",
-            f"no component named {name!r}",
-            f"did you mean {' or '.join(near)}?" if near else "`genkit components list` shows all",
-        )
+        hint = closest(bare, {n for _, n in registry.components()}, "`genkit components list` shows all")
+        raise RecipeError("component", f"no component named {name!r}", hint)
     for info in found:
         print(f"{info.kind} {info.name}   ({info.qualified} {info.version})\n")
         print(inspect.getdoc(registry.load(info)) or "", "\n")

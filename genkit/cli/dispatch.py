@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from genkit.cli import streams
-from genkit.errors import Diverged, GenkitError, PluginError, RecipeError, Stopped
+from genkit.errors import Diverged, GenkitError, OutOfMemory, PluginError, RecipeError, Stopped
 from genkit.training import signals
 
 # Command -> (where its function or typer app is, one line).
@@ -21,6 +21,7 @@ COMMANDS = {
     "components": ("genkit.cli.components:app", "What recipes can be made of."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
 }
+MEMORY = "can't allocate memory"  # of torch's allocator for CPUs
 OPTIONS = {
     "--plugins A,B": "Load only these plugins.",
     "--without A,B": "Leave these plugins out.",
@@ -49,6 +50,14 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         streams.abandon()  # the reader left; nothing to say
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("GENKIT_DEBUG") or not _lacks_memory(error):
+            raise
+        lack = OutOfMemory(
+            "memory", _brief(error), "lower train.batch_size or train.micro_batch, or the network's size"
+        )
+        _tell(lack)
+        raise SystemExit(lack.exit_code) from lack
     except OSError as error:  # a path that cannot be written or read: the file's fault, not the program's
         if os.environ.get("GENKIT_DEBUG"):
             raise
@@ -76,6 +85,16 @@ def _tell(error: GenkitError) -> None:
     if rank == "0" or not isinstance(error, RecipeError | Stopped | Diverged):  # these are the same everywhere
         speaker = "genkit" if rank == "0" else f"genkit (rank {rank})"
         print(f"{speaker}: {error}".replace("\n", f"\n{speaker}: "), file=sys.stderr)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Torch's allocator for CPUs has no exception of its own."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or MEMORY in str(error)
+
+
+def _brief(error: BaseException) -> str:
+    text = str(error) or "does not suffice"
+    return " ".join(text[max(text.find("tried to allocate"), 0) :].split())[:160]
 
 
 def _flush() -> None:
@@ -140,13 +159,11 @@ def _dispatch(argv: list[str]) -> None:
     completing = argv[0].endswith("-completion")
     known = COMMANDS if argv[0] in COMMANDS else {**COMMANDS, **_plugin_commands()}
     if not completing and argv[0] not in known:
-        import difflib
-
-        close = difflib.get_close_matches(argv[0], known, n=1)
-        what = "option" if argv[0].startswith("-") else "command"
-        hint = f"did you mean {close[0]!r}?" if close else "see genkit --help"
         from genkit.kernel import index
+        from genkit.kinds import closest
 
+        what = "option" if argv[0].startswith("-") else "command"
+        hint = closest(argv[0], known, "see genkit --help")
         raise index.absent("genkit", what, argv[0]) or RecipeError("genkit", f"no {what} {argv[0]!r}", hint)
     app(known if completing else {argv[0]: known[argv[0]]}, completing)(argv, prog_name="genkit")
 

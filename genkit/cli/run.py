@@ -34,7 +34,7 @@ def run(
         spread(gpus, sys.argv[1:])
         return
     from genkit.kernel.loading import load_recipe
-    from genkit.runs import planning, running, store
+    from genkit.runs import planning, running, store, tryout
     from genkit.training import processes
 
     checked = load_recipe(recipe, overrides or [], swap or [])
@@ -43,13 +43,15 @@ def run(
     if device == "mps":
         show.say("note: mps is untested")
     if dry_run:
-        described = describe(planning.plan(checked, out, device))
+        planned = planning.plan(checked, out, device)
+        for notice in getattr(planned.data, "notices", ()):
+            show.say(f"note: {notice}")
+        tryout.check(planned)
+        described = describe(planned)
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return
     if smoke:
-        from genkit.runs.tryout import try_out
-
-        try_out(checked, device, smoke)
+        tryout.estimate(checked, device, smoke)
         return
     with show.progress() as watch:
         result = running.run(checked, out, device=device, fresh=fresh, again=again, trial=trial, watch=watch)

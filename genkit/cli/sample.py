@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from genkit.cli.options import Device, Run
+from genkit.cli.options import Device, Run, a_seed
 
 
 def sample(
     run: Run,
     steps: Annotated[str, typer.Option(help="Sampling steps, or levels after the first: 2 or 0.8 or 1.5,0.5")] = "1",
-    count: Annotated[int, typer.Option(min=1, help="How many.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Sample i depends on (seed, i) alone.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=10**7, help="How many.")] = 64,
+    seed: Annotated[int, typer.Option(callback=a_seed, help="Sample i depends on (seed, i) alone.")] = 0,
     label: Annotated[int | None, typer.Option(help="One class for all.")] = None,
     weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
     checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
@@ -23,26 +23,17 @@ def sample(
 ) -> None:
     """Draw samples of a run."""
     from genkit.evaluation import pictures, sampling
-    from genkit.runs import models
+    from genkit.runs import models, store
 
-    folder = models.reopen(run)[0]
+    folder = store.find(run)
     levels = _steps(steps)
     denoiser = models.load(folder, weights, device, checkpoint)
     at = "" if checkpoint == "latest" else f"-{checkpoint}"
     out = pictures.writable(out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}{at}.png")
     batch = sampling.samples(denoiser, count, levels, seed, label)
-    pictures.save(
-        out,
-        batch.x,
-        {
-            "run": folder.name,
-            "steps": steps,
-            "seed": seed,
-            "weights": weights,
-            "label": "all" if label is None else label,
-        },
-        batch.cond.get("label"),
-    )
+    told = {"run": folder.name, "steps": steps, "seed": seed, "weights": weights}
+    told["label"] = "all" if label is None else label
+    pictures.save(out, batch.x, told, batch.cond.get("label"))
     print(out)
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genkit.cli import streams
@@ -65,10 +65,18 @@ def results(kept: str) -> Iterator[None]:
 
 @contextmanager
 def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A watcher of a run's events: one live line on a terminal, a plain line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _Plain()
-        return
+    """A watcher of a run's events: one live line on a terminal, a plain line now and then elsewhere.
+
+    While it lasts, whatever else is printed goes to stderr: stdout is for results.
+    """
+    with redirect_stdout(sys.stderr):
+        if sys.stderr.isatty():
+            yield from _bar()
+        else:
+            yield _Plain()
+
+
+def _bar() -> Iterator[Callable[[dict[str, Any]], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 

@@ -81,7 +81,8 @@ def pick(name: str) -> PublicFile:
 
 def present(file: PublicFile, cache: Path | None = None) -> Path | None:
     """Where a file is, in `$GENKIT_WEIGHTS` or in the cache, unverified; None where it is not."""
-    return next((path for path in _places(file, cache or cache_folder()) if path.is_file()), None)
+    kept, cached = os.environ.get("GENKIT_WEIGHTS"), (cache or cache_folder()) / "files" / file.name
+    return next((path for path in ([Path(kept) / file.name] if kept else []) + [cached] if path.is_file()), None)
 
 
 def locate(file: PublicFile, given: str | Path = "", cache_dir: Path | None = None) -> Path:
@@ -166,11 +167,6 @@ def _stream(file: PublicFile, partial: Path) -> tuple[str, int]:
         out.flush()
         os.fsync(out.fileno())
     return digest.hexdigest(), size
-
-
-def _places(file: PublicFile, cache: Path) -> list[Path]:
-    kept = os.environ.get("GENKIT_WEIGHTS")
-    return [*([Path(kept) / file.name] if kept else []), cache / "files" / file.name]
 
 
 def _remedy(file: PublicFile, target: Path) -> str:

@@ -22,6 +22,33 @@ from genkit.errors import DataError
 
 _BLOCK_BYTES = 2**26
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: those that load no shared object
+AGAIN = "copy or download it again"
+
+
+def require_memory(size: int, where: object, hint: str) -> None:
+    """Refuse what this machine cannot hold before it is asked for.
+
+    Raises:
+        DataError: So many bytes are more than its memory.
+    """
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > whole:
+        raise DataError(where, f"needs {size / 2**30:,.1f} GiB of memory, there are {whole / 2**30:,.1f}", hint)
+
+
+@contextmanager
+def guarded(where: object) -> Iterator[None]:
+    """One line for whatever h5py raises on a damaged file; which error that is depends on which byte is wrong.
+
+    Raises:
+        DataError: Something was raised.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(where, f"is damaged ({_reason(error)})", AGAIN) from error
 
 
 @contextmanager
@@ -32,17 +59,18 @@ def opened(path: Path) -> Iterator[h5py.File]:
         DataError: It is missing, no HDF5 file, truncated, or being written.
     """
     if not path.is_file():
-        raise DataError(path, "no such file", "check the path")
+        raise DataError(path, "is a folder, not a file" if path.is_dir() else "no such file", "check the path")
     try:
         file = h5py.File(path, "r")
+    except PermissionError as error:
+        raise DataError(path, "must not be read by you", "mend its rights") from error
     except BlockingIOError as error:
-        raise DataError(
-            path,
-            "is being written by another process, or locks do not work here",
-            "wait, or set HDF5_USE_FILE_LOCKING=FALSE on a read-only network disk",
-        ) from error
-    except OSError as error:
-        raise DataError(path, f"cannot be read as HDF5 ({_reason(error)})", "copy or download it again") from error
+        what = "is being written by another process, or locks do not work here"
+        hint = "wait, or set HDF5_USE_FILE_LOCKING=FALSE on a read-only network disk"
+        raise DataError(path, what, hint) from error
+    except Exception as error:  # OSError of a file that is none, anything of one whose head is damaged
+        hint = f"{AGAIN}, or give a file that is HDF5"
+        raise DataError(path, f"cannot be read as HDF5 ({_reason(error)})", hint) from error
     with file:
         yield file
 
@@ -54,31 +82,25 @@ def array(file: h5py.File, key: str) -> h5py.Dataset:
         DataError: It is absent, a link out of the file, virtual, oddly filtered, incomplete, or damaged.
     """
     where = f"{file.filename}:/{key}"
-    try:
-        return _array(file, key, where)
-    except (OSError, RuntimeError, KeyError, TypeError) as error:  # h5py on damaged files
-        raise DataError(where, f"is damaged ({_reason(error)})", "copy or download it again") from error
-
-
-def _array(file: h5py.File, key: str, where: str) -> h5py.Dataset:
-    parts = key.split("/")
-    for i in range(1, len(parts) + 1):
-        prefix = "/".join(parts[:i])
-        if prefix not in file:
-            raise DataError(where, "is not in the file", f"it has {', '.join(sorted(map(str, file))) or 'nothing'}")
-        if not isinstance(file.get(prefix, getlink=True), h5py.HardLink):
-            raise DataError(where, "is a link", "store the data in the file itself")
-    found = file[key]
-    if not isinstance(found, h5py.Dataset):
-        raise DataError(where, "is a group, not an array", "name an array")
-    if found.external or found.is_virtual:
-        raise DataError(where, "keeps its data in other files", "store the data in the file itself")
-    properties = found.id.get_create_plist()
-    if not {properties.get_filter(i)[0] for i in range(properties.get_nfilters())} <= FILTERS:
-        raise DataError(where, "is compressed by something that could load code", "rewrite it with gzip or without")
-    if found.size and not _complete(found):
-        raise DataError(where, "was never written, or not all of it", "pack the data again")
-    return found
+    with guarded(where):
+        parts = key.split("/")
+        for i in range(1, len(parts) + 1):
+            prefix = "/".join(parts[:i])
+            if prefix not in file:
+                raise DataError(where, "is not in the file", f"it has {', '.join(sorted(map(str, file))) or 'nothing'}")
+            if not isinstance(file.get(prefix, getlink=True), h5py.HardLink):
+                raise DataError(where, "is a link", "store the data in the file itself")
+        found = file[key]
+        if not isinstance(found, h5py.Dataset):
+            raise DataError(where, "is a group, not an array", "name an array")
+        if found.external or found.is_virtual:
+            raise DataError(where, "keeps its data in other files", "store the data in the file itself")
+        properties = found.id.get_create_plist()
+        if not {properties.get_filter(i)[0] for i in range(properties.get_nfilters())} <= FILTERS:
+            raise DataError(where, "is compressed by something that could load code", "rewrite it with gzip or without")
+        if found.size and not _complete(found):
+            raise DataError(where, "was never written, or not all of it", "pack the data again")
+        return found
 
 
 def _complete(found: h5py.Dataset) -> bool:
@@ -93,14 +115,13 @@ def read(found: h5py.Dataset, index: Any = ()) -> np.ndarray[Any, Any]:
     """The values; a checksum that does not match is one line.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or they are more than this machine can hold.
     """
-    try:
+    where = f"{found.file.filename}:{found.name}"
+    if isinstance(index, tuple):  # all of them: a few bytes of a compressed file can stand for any number
+        require_memory(found.nbytes, where, "read it by parts, or use a larger machine")
+    with guarded(where):
         return np.asarray(found[index])
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{found.file.filename}:{found.name}", f"is damaged ({_reason(error)})", "copy or download it again"
-        ) from error
 
 
 @contextmanager
@@ -136,13 +157,12 @@ def described(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It is damaged, or no HDF5 file.
     """
-    with opened(path) as file:
-        try:
-            arrays = [name for name in _names(file) if file.get(name, getclass=True) is h5py.Dataset]
-            told = {name: _plain(value) for name, value in file.attrs.items()}
-            return {**{name: f"{file[name].dtype} {file[name].shape}" for name in arrays}, **told}
-        except (OSError, RuntimeError, KeyError) as error:
-            raise DataError(path, f"is damaged ({_reason(error)})", "copy or download it again") from error
+    with opened(path) as file, guarded(path):
+        names: list[str] = []
+        file.visit(names.append)  # below groups, too; links out of the file are not followed
+        arrays = [name for name in names if file.get(name, getclass=True) is h5py.Dataset]
+        plain = {n: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for n, v in file.attrs.items()}
+        return {**{name: f"{file[name].dtype} {file[name].shape}" for name in arrays}, **plain}
 
 
 def verify(path: Path) -> dict[str, str]:
@@ -152,27 +172,16 @@ def verify(path: Path) -> dict[str, str]:
         DataError: One is damaged, incomplete, or would read from elsewhere.
     """
     found = {}
-    with opened(path) as file:
+    with opened(path) as file, guarded(path):
         for name in [n for n in described(path) if n in file]:
             whole = array(file, name)
             digest = hashlib.sha256(f"{whole.dtype.str}{whole.shape}".encode())
-            step = max(1, _BLOCK_BYTES // max(1, whole[:1].nbytes)) if whole.shape else 1
+            step = max(1, _BLOCK_BYTES // max(1, whole.nbytes // max(1, len(whole)))) if whole.shape else 1
             for i in range(0, len(whole) if whole.shape else 1, step):
-                digest.update(np.ascontiguousarray(read(whole, slice(i, i + step) if whole.shape else ())).data)
+                values = np.ascontiguousarray(read(whole, slice(i, i + step) if whole.shape else ()))
+                digest.update(str(values.tolist()).encode() if values.dtype.hasobject else values.data)  # texts
             found[name] = digest.hexdigest()[:16]
     return found
-
-
-def _names(file: h5py.File) -> list[str]:
-    """Of everything in the file, below its groups; links out of the file are not followed."""
-    names: list[str] = []
-    file.visit(names.append)
-    return names
-
-
-def _plain(value: Any) -> Any:
-    """An attribute as JSON has it."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def content(*parts: np.ndarray[Any, Any] | None) -> str:

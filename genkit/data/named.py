@@ -41,9 +41,8 @@ def component_of(name: str, device: str) -> tuple[Any, Setup]:
         try:
             recipe = load_recipe(name)
         except RecipeError as error:
-            raise RecipeError(name, "is no data set, recipe, folder or file", "`genkit components list dataset`") from (
-                error
-            )
+            hint = "`genkit components list dataset`; archives are to be unpacked first"
+            raise RecipeError(name, "is no data set, recipe, folder or file", hint) from error
         made, setup = recipe.dataset, Setup(**setup_of(recipe, device))
     return made, setup
 

@@ -7,12 +7,15 @@ collect data, so that nothing is imported, and nothing but them is called.
 
 from __future__ import annotations
 
+import itertools
 import pickle
+import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NoReturn
 
 from genkit.errors import DataError
 
+_STEPS = {step.code: step for step in pickletools.opcodes}
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
@@ -58,9 +61,24 @@ def read(stream: BinaryIO, table: Mapping[str, Any], where: object) -> Any:
         DataError: It names something else, or is damaged.
     """
     try:
+        begin = stream.tell()
+        _require_counting(stream)
+        stream.seek(begin)
         return _Reader(stream, table, str(where)).load()
     except DataError:
         raise
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise DataError(where, f"is no readable pickle ({cause})", "copy or download it again") from error
+
+
+def _require_counting(stream: BinaryIO) -> None:
+    """Go through the steps: Python makes a table of as many places as the largest number that an object is given."""
+    for i in itertools.count(1):
+        step = _STEPS[stream.read(1).decode("latin1")]
+        if step.name == "STRING":  # of Python 2, in any bytes, which pickletools takes for ASCII
+            stream.readline()
+        elif (arg := step.arg and step.arg.reader(stream)) and "PUT" in step.name and arg > i:
+            raise ValueError("it numbers more objects than it has")
+        if step.name == "STOP":
+            return

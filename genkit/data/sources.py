@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import attrs
@@ -31,6 +32,7 @@ class Resident:
         cond: Conditioning of all samples, first axis N.
         identity: Hash of the content.
         decoder: Model space to uint8 images; `quantise` unless told otherwise.
+        notices: What a run should say of the data as it starts.
     """
 
     x: Tensor
@@ -39,14 +41,14 @@ class Resident:
     cond: dict[str, Tensor] = attrs.field(factory=dict)
     held_out: Data | None = None
     decoder: Callable[[Tensor], Tensor] = quantise
+    notices: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if len(self.x) == 0:
             raise DataError("dataset", "has no samples", "check its path and settings")
         if tuple(self.x.shape[1:]) != self.spec.shape:
-            raise DataError(
-                "dataset", f"has samples of shape {tuple(self.x.shape[1:])}", f"its spec says {self.spec.shape}"
-            )
+            what = f"has samples of shape {tuple(self.x.shape[1:])}"
+            raise DataError("dataset", what, f"its spec says {self.spec.shape}")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -75,6 +77,7 @@ class Streamed:
     device: str = "cpu"
     labels: Tensor | None = None
     held_out: Data | None = None
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -127,20 +130,14 @@ def batches(data: Data, seed: int, first: int, batch_size: int, rank: int = 0, w
         indices = order(seed, k * batch_size + rank * share, share, len(data))
         return data.batch(indices, Key(seed, k, rank))
 
-    reader = _ahead(read, first) if isinstance(data, Streamed) else map(read, _count(first))
-    for k, batch in zip(_count(first), reader, strict=False):
+    reader = _ahead(read, first) if isinstance(data, Streamed) else map(read, count(first))
+    for k, batch in zip(count(first), reader, strict=False):
         yield prepare(batch, data.spec, Key(seed, k, rank))
-
-
-def _count(first: int) -> Iterator[int]:
-    while True:
-        yield first
-        first += 1
 
 
 def _ahead(read: Callable[[int], Batch], k: int) -> Iterator[Batch]:
     with ThreadPoolExecutor(1) as pool:
         coming: Future[Batch] = pool.submit(read, k)
-        for after in _count(k + 1):
+        for after in count(k + 1):
             batch, coming = coming.result(), pool.submit(read, after)
             yield batch

@@ -57,22 +57,45 @@ def load(path: Path) -> dict[str, Tensor]:
         return load_file(path)
 
 
+def unwrapped(network: torch.nn.Module, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Weights without what a wrapper put before every name, such as `module.`, if the rest fits; and that prefix."""
+    wanted = network.state_dict()
+    prefix = min(state, default="").removesuffix(min(wanted, default=""))  # the least stays the least behind a prefix
+    if not prefix or {prefix + name for name in wanted} != set(state):
+        return state, ""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, prefix
+
+
 def fit(network: torch.nn.Module, state: Mapping[str, Tensor], where: object) -> None:
-    """Refuse weights that a network does not take exactly.
+    """Refuse weights that a network does not take exactly, whatever their dtype.
 
     Raises:
-        DataError: A tensor is missing, surplus or of another shape; the first one is named.
+        DataError: A tensor is missing, surplus, of another shape or not finite; the first one is named.
     """
-    hint = "use the network that the weights were made with"
-    wanted = network.state_dict()
+    if wrong := misfit(described(network.state_dict(), dtype=False), described(state, dtype=False)):
+        raise DataError(where, f"does not fit the network: {wrong}", "use the network that the weights were made with")
+    if name := not_finite({name: state[name] for name, _ in network.named_parameters()}):
+        raise DataError(where, f"{name!r} holds NaN or infinite numbers", "use weights from before that happened")
+
+
+def described(tensors: Mapping[str, Tensor], dtype: bool = True) -> dict[str, str]:
+    """Shape and dtype of each tensor, for `misfit`: "(3, 4) float32"."""
+    return {n: f"{tuple(t.shape)}" + f" {t.dtype}".replace("torch.", "") * dtype for n, t in tensors.items()}
+
+
+def misfit(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """The first thing in which descriptions differ, in words; empty if they do not."""
     for name, mine in wanted.items():
-        if name not in state:
-            raise DataError(where, f"does not fit the network: {name!r} is missing", hint)
-        if state[name].shape != mine.shape:
-            found, shape = tuple(state[name].shape), tuple(mine.shape)
-            raise DataError(where, f"does not fit the network: {name!r} has shape {found}, not {shape}", hint)
-    if surplus := sorted(set(state) - set(wanted)):
-        raise DataError(where, f"does not fit the network: {surplus[0]!r} is surplus", hint)
+        if name not in found:
+            return f"{name!r} is missing"
+        if found[name] != mine:
+            return f"{name!r} has shape {found[name]}, not {mine}"
+    return next((f"{name!r} is surplus" for name in sorted(found) if name not in wanted), "")
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor with a number that is not finite; empty if there is none."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), "")
 
 
 def _opened(path: Path) -> Any:

@@ -141,8 +141,7 @@ def require(recipe: Recipe, context: Context, data: Data) -> None:
 
     Raises:
         GenkitError: The images are not those of the protocol, samples or (without statistics) training images are
-            too few, features lack their weights or labels, the statistics are of something else, or the figure of
-            `evaluate.best` will not be there.
+            too few, features lack their weights or labels, or the statistics are of something else.
     """
     settings = recipe.evaluate
     fits(settings.protocol, context.spec)
@@ -156,8 +155,6 @@ def require(recipe: Recipe, context: Context, data: Data) -> None:
         for metric in recipe.metrics.values():
             features = registry.info_of(metric.features).name
             given.require(shape=context.spec.shape, data=data.identity, features=features)
-    if settings.best:
-        _require_best(recipe)
 
 
 def _require_enough(name: str, metric: Any, samples: int, real: int | None) -> None:
@@ -166,16 +163,6 @@ def _require_enough(name: str, metric: Any, samples: int, real: int | None) -> N
         raise DataError(where, f"{samples} generated images, and it takes {least} at least", "raise evaluate.samples")
     if real is not None and real < least and not getattr(metric, "alone", False):
         raise DataError(where, f"{real} training images, and it takes {least} at least", "change its settings")
-
-
-def _require_best(recipe: Recipe) -> None:
-    settings = recipe.evaluate
-    table, n = settings.best.partition(".")[0], int(settings.best.rpartition("@")[2])
-    if not settings.every_steps:
-        raise RecipeError("evaluate.best", "nothing is evaluated during training", "set evaluate.every_steps")
-    if table not in recipe.metrics or n not in settings.steps:
-        tables = f"metrics: {names(recipe.metrics)}; steps: {names(map(str, settings.steps))}"
-        raise RecipeError("evaluate.best", f"there will be no figure {settings.best!r}", tables)
 
 
 def fits(protocol: Protocol_, spec: Spec) -> None:

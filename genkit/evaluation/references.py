@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +91,7 @@ def is_statistics(path: Path) -> bool:
         return bool({"mu", "mu_s"} & _npz(path, ("mu", "mu_s")).keys())
     if path.suffix not in (".h5", ".hdf5"):
         return False
-    with hdf5.opened(path) as file:
+    with hdf5.opened(path) as file, hdf5.guarded(path):
         return str(file.attrs.get("format", "")).startswith("genkit statistics")
 
 
@@ -103,7 +101,7 @@ def features_of(path: Path) -> str:
         return ""
     if path.suffix == ".npz":
         return PUBLISHED
-    with hdf5.opened(path) as file:
+    with hdf5.opened(path) as file, hdf5.guarded(path):
         return str(file.attrs.get("features", ""))
 
 
@@ -119,7 +117,7 @@ def read(path: Path) -> Statistics:
 
 
 def _read_hdf5(path: Path) -> Statistics:
-    with hdf5.opened(path) as file:
+    with hdf5.opened(path) as file, hdf5.guarded(path):
         about = dict(file.attrs)
         if about.get("format") != FORMAT:
             raise DataError(path, f"holds no {FORMAT}", "`genkit stats make` makes them")
@@ -128,8 +126,8 @@ def _read_hdf5(path: Path) -> Statistics:
         arrays = {name: torch.from_numpy(hdf5.read(hdf5.array(file, name))) for name in names}
         if sorted(names) != json.loads(about["arrays"]):
             raise DataError(path, "lacks some of its arrays", AGAIN)
-    shape = tuple(json.loads(about["shape"]))
-    told = {name: str(about[name]) for name in ("features", "hash", "data", "pipeline")}
+        shape = tuple(json.loads(about["shape"]))
+        told = {name: str(about[name]) for name in ("features", "hash", "data", "pipeline")}
     return Statistics(arrays=arrays, shape=shape, origin=str(path), **told)
 
 
@@ -167,8 +165,11 @@ def _npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
         raise DataError(path, "no such file", "check the path")
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            hdf5.require_memory(sum(member.file_size for member in file.zip.infolist()), path, AGAIN)
             return {name: file[name] for name in names if name in file.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+    except DataError:
+        raise
+    except Exception as error:  # OSError, ValueError, zlib.error, … as the bytes happen to be
         raise DataError(path, f"cannot be read as .npz ({' '.join(str(error).split())[:120]})", AGAIN) from error
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,9 +117,8 @@ def _chosen(variable: str, known: set[str]) -> set[str] | None:
         return None
     names = {name.strip() for name in value.split(",") if name.strip()}
     if unknown := sorted(names - known):
-        raise PluginError(
-            variable, f"no plugin named {unknown[0]!r} is installed", f"installed: {', '.join(sorted(known)) or 'none'}"
-        )
+        hint = f"installed: {', '.join(sorted(known)) or 'none'}"
+        raise PluginError(variable, f"no plugin named {unknown[0]!r} is installed", hint)
     return names
 
 
@@ -129,26 +129,25 @@ def _distribution(entry: metadata.EntryPoint) -> str:
 def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: list[tuple[str, Any]]) -> tuple[str, str]:
     """Import one plugin and ask what it offers; whatever it does wrong stays its own."""
     try:
-        module = importlib.import_module(entry.module)
+        with redirect_stdout(sys.stderr):  # stdout is for results, which programs read
+            module = importlib.import_module(entry.module)
         api = getattr(module, "GENKIT_API", None)
         if api != hookspecs.API:
-            return "incompatible", (
-                f"made for API {api}, this genkit has API {hookspecs.API}: install a version of "
-                f"{_distribution(entry)} made for API {hookspecs.API}"
-            )
+            why = f"made for API {api}, this genkit has API {hookspecs.API}"
+            return "incompatible", f"{why}: install a version of {_distribution(entry)} made for API {hookspecs.API}"
         plugin_name = f"{_distribution(entry)}:{entry.name}"
         manager.register(module, plugin_name)
         try:
             manager.check_pending()
-            offered += _offers(manager, plugin_name)
+            with redirect_stdout(sys.stderr):
+                offered += _offers(manager, plugin_name)
         except BaseException:
             manager.unregister(name=plugin_name)
             raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # an import may raise anything, and --help goes on
         if os.environ.get("GENKIT_DEBUG"):
             sys.excepthook(*sys.exc_info())
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return "failed", text[:300]
+        return "failed", " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return "loaded", ""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from genkit.errors import DataError
-from genkit.kernel import discovery, registry, resolving
+from genkit.kernel import discovery, registry, resolving, toml
 from genkit.kernel.recipe import FORMAT, Recipe
 from genkit.kernel.toml import Tree
 from genkit.kinds import Source, fields
@@ -26,20 +26,29 @@ def identity(recipe: Recipe, data: str, content: Callable[[Source], str] = lambd
         content: Identity of the content of a model that the recipe names.
     """
     used: set[str] = set()
-    parts = {
-        name: _essence(getattr(recipe, name), used, content) for name in ("dataset", "objective", "optimizer", "ema")
-    }
-    whole = {
-        "format": FORMAT,
-        **parts,
-        "train": _essence(recipe.train, used, content),
-        "levels": attrs.asdict(recipe.levels),
-        "data": data,
-        "init": content(recipe.init) if recipe.init.origin else "",
-        "sources": {d: _source(d) for d in sorted(used | {"genkit-lab"})},
-    }
+    parts = _deciding(recipe, used, content)
+    sources = {d: _source(d) for d in sorted(used | {"genkit-lab"})}
+    whole = {"format": FORMAT, **parts, "data": data, "sources": sources}
     canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def differences(there: Recipe, here: Recipe) -> list[str]:
+    """The settings that make two recipes two runs, with their values: `loss.c (0.1 there, default here)`."""
+    then, now = (dict(toml.leaves(_deciding(recipe, set(), lambda source: source.origin))) for recipe in (there, here))
+    keys = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+    old, new = ([str(of.get(key, "default"))[:100] for key in keys] for of in (then, now))
+    return [
+        f"{toml.spelt(k).removesuffix('.is')} ({a} there, {b} here)" for k, a, b in zip(keys, old, new, strict=True)
+    ]
+
+
+def _deciding(recipe: Recipe, used: set[str], content: Callable[[Source], str]) -> Tree:
+    """The tables that decide about weights, by what they are."""
+    tables = ("dataset", "objective", "optimizer", "ema", "train")
+    decide = {name: _essence(getattr(recipe, name), used, content) for name in tables}
+    init = content(recipe.init) if recipe.init.origin else ""
+    return {**decide, "levels": attrs.asdict(recipe.levels), "init": init}
 
 
 def _essence(component: Any, used: set[str], content: Callable[[Source], str]) -> Tree:

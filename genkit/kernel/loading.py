@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from genkit.errors import GenkitError, RecipeError
 from genkit.kernel import discovery, index, registry, resolving, tables, toml
 from genkit.kernel.recipe import CORE_TABLES, Recipe
 from genkit.kernel.tables import Layers
-from genkit.kernel.toml import Places, Tree
-from genkit.kinds import fields, names
+from genkit.kernel.toml import Key, Places, Tree
+from genkit.kinds import closest, fields, names
 
 
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), swaps: Iterable[str] = ()) -> Recipe:
@@ -47,9 +49,8 @@ def _swappable(swaps: Iterable[str]) -> list[str]:
     for swap in listed:
         slot = swap.partition("=")[0].split(".")[0]
         if slot in ("metrics", "evaluate", "train", "levels", "name", "genkit", "trackers", "init"):
-            raise RecipeError(
-                f"--swap {swap!r}", f"{slot} is no component to swap", "all arms share it; use an override instead"
-            )
+            hint = "all arms share it; use an override instead"
+            raise RecipeError(f"--swap {swap!r}", f"{slot} is no component to swap", hint)
     return listed
 
 
@@ -78,10 +79,11 @@ def resolved(layers: Layers, notices: Iterable[str] = ()) -> Recipe:
         values[name] = resolving.settings(cls, tree.get(name, {}), (name,), problems, places)
     for name, kind in (("metrics", "metric"), ("trackers", "tracker")):
         values[name] = _named(kind, tree.get(name, {}), name, problems, places)
-    if not problems:
-        _fits(values, problems, places)
     resolving.stop(problems)
-    return Recipe(**values, places=places, notices=tuple(said))
+    recipe = Recipe(**values, places=places, notices=tuple(said))
+    _fits(recipe, problems)
+    resolving.stop(problems)
+    return recipe
 
 
 def _named(kind: str, table: Any, name: str, problems: list[GenkitError], places: Places) -> dict[str, Any]:
@@ -106,19 +108,28 @@ def _drop_inherited(tree: Tree, inherited: set[str]) -> list[str]:
     return [f"objective {use} has no [{name}]: the table is left out" for name in dropped]
 
 
-def _fits(values: dict[str, Any], problems: list[GenkitError], places: Places) -> None:
-    """Checks across components: the sampler fits the model."""
-    objective = values["objective"]
-    predicts, needs = objective.predicts, objective.sampler.needs
+def _fits(recipe: Recipe, problems: list[GenkitError]) -> None:
+    """Checks across tables: the sampler fits the model, and whatever says itself what it fits."""
+    predicts, needs = recipe.objective.predicts, recipe.objective.sampler.needs
     if predicts != needs:
-        sampler = registry.info_of(objective.sampler).name
-        problems.append(
-            RecipeError(
-                places.where(("objective", "sampler")),
-                f"sampler {sampler!r} needs a model that predicts {needs}, this objective's predicts {predicts}",
-                "choose a sampler that fits: `genkit components list sampler`",
-            )
-        )
+        sampler = registry.info_of(recipe.objective.sampler).name
+        what = f"sampler {sampler!r} needs a model that predicts {needs}, this objective's predicts {predicts}"
+        where, hint = recipe.places.where(("objective", "sampler")), "`genkit components list sampler` shows others"
+        problems.append(RecipeError(where, what, hint))
+    for key, part in _parts(recipe):
+        try:
+            getattr(part, "fits", lambda _: None)(recipe)
+        except RecipeError as error:
+            problems.append(RecipeError(recipe.places.where((*key, error.where)), error.what, error.hint))
+
+
+def _parts(whole: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """The tables and components below one, with their keys."""
+    items = whole.items() if isinstance(whole, dict) else ((n, getattr(whole, f.name)) for n, f in fields(type(whole)))
+    for name, part in items:
+        if attrs.has(type(part)) or (isinstance(part, dict) and isinstance(whole, Recipe) and name != "places"):
+            yield (*key, name), part
+            yield from _parts(part, (*key, name))
 
 
 def folders() -> list[tuple[str, Path]]:
@@ -156,11 +167,9 @@ def find(recipe: str) -> tuple[Path, list[str]]:
     if path.suffix == ".toml" and path.stem in known:
         return known[path.stem][1], [f"{recipe} is not here: taking the installed recipe {path.stem}"]
     bare = [name for name in known if "/" not in name]
-    raise index.absent(recipe, "recipe", path.stem) or RecipeError(
-        recipe,
-        "no such recipe file or installed recipe",
-        toml.closest(path.stem, bare) or f"installed: {names(bare)}",
-    )
+    hint = closest(path.stem, bare, f"installed: {names(bare)}")
+    absent = index.absent(recipe, "recipe", path.stem)
+    raise absent or RecipeError(recipe, "no such recipe file or installed recipe", hint)
 
 
 def _locate(name: str, folder: Path) -> Path:
@@ -169,8 +178,6 @@ def _locate(name: str, folder: Path) -> Path:
     known = installed()
     if name in known:
         return known[name][1]
-    raise index.absent(f"extends {name!r}", "recipe", name) or RecipeError(
-        f"extends {name!r}",
-        f"no such file in {folder}, and no installed recipe of that name",
-        f"installed: {names(n for n in known if '/' not in n)}",
-    )
+    where, what = f"extends {name!r}", f"no such file in {folder}, and no installed recipe of that name"
+    hint = f"installed: {names(n for n in known if '/' not in n)}"
+    raise index.absent(where, "recipe", name) or RecipeError(where, what, hint)

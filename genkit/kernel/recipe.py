@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,38 +10,47 @@ from typing import Any
 import attrs
 import tomli_w
 
-from genkit.errors import GenkitError
+from genkit.errors import GenkitError, RecipeError
 from genkit.kernel import resolving, toml
 from genkit.kernel.toml import Places, Tree
-from genkit.kinds import Source, setting, slot
+from genkit.kinds import Source, names, setting, slot
 from genkit.levels import Levels
 
 FORMAT = 1
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a folder
 _v = attrs.validators
+_maybe = _v.optional
+_aside = functools.partial(setting, identity=False)  # what changes no weights
+
+
+def _from(least: int, most: int = 10**12) -> Any:
+    """A check of whole numbers, which tells absurd ones before anything is allocated or begun.
+
+    To 10^12 steps, a step each millisecond takes 30 years. No machine has the memory for batches of 10^6 samples, the
+    time to draw 10^9 for a figure, or a use for 4096 threads, which the system would begin at once.
+    """
+    return _v.and_(_v.ge(least), _v.le(most))
+
+
+_STEPS: Any = _v.deep_iterable(_from(1, 10**4), _v.and_(_v.min_len(1), _v.max_len(1000)))
+_FIGURE = _v.matches_re(r"|[^@]+\.[^@]+@[1-9][0-9]*")
 
 
 @attrs.frozen(kw_only=True)
 class Train:
     """The table [train]."""
 
-    steps: int = setting(help="optimizer steps, K", check=_v.and_(_v.ge(1), _v.le(10**12)))
-    batch_size: int = setting(64, "samples a step, over all processes", check=_v.ge(1))
+    steps: int = setting(help="optimizer steps, K", check=_from(1))
+    batch_size: int = setting(64, "samples a step, over all processes", check=_from(1, 10**6))
     seed: int = setting(0, "seed of every draw", check=_v.ge(0))
     precision: str = setting("float32", "float32 or bf16 (autocast)", check=_v.in_(("float32", "bf16")))
-    micro_batch: int | None = setting(
-        None, "samples at a time, where a batch does not fit", check=_v.optional(_v.ge(1)), identity=False
-    )
-    compile: bool = setting(False, "compile the networks", identity=False)
-    threads: int | None = setting(
-        None, "CPU threads; torch's own choice if not given", check=_v.optional(_v.ge(1)), identity=False
-    )
-    log_every_steps: int = setting(50, "steps between figures", check=_v.ge(1), identity=False)
-    save_every_steps: int = setting(500, "steps between checkpoints", check=_v.ge(1), identity=False)
-    sample_every_steps: int = setting(0, "steps between sample grids; 0 for none", check=_v.ge(0), identity=False)
-    keep_checkpoints: int = setting(
-        2, "newest checkpoints kept, the final one among them", check=_v.ge(2), identity=False
-    )
+    micro_batch: int | None = _aside(None, "samples at a time, if a batch does not fit", check=_maybe(_from(1, 10**6)))
+    compile: bool = _aside(False, "compile the networks")
+    threads: int | None = _aside(None, "CPU threads; torch's own choice if not given", check=_maybe(_from(1, 4096)))
+    log_every_steps: int = _aside(50, "steps between figures", check=_from(1))
+    save_every_steps: int = _aside(500, "steps between checkpoints", check=_from(1))
+    sample_every_steps: int = _aside(0, "steps between sample grids; 0 for none", check=_from(0))
+    keep_checkpoints: int = _aside(2, "newest checkpoints kept, the final one among them", check=_from(2))
 
 
 @attrs.frozen(kw_only=True)
@@ -48,35 +58,26 @@ class Evaluate:
     """The table [evaluate]."""
 
     protocol: Any = slot("protocol", "edm-fid", "how samples become images, how many, how often", identity=False)
-    samples: int | None = setting(
-        None,
-        "samples that figures are made from; the protocol's number if not given",
-        check=_v.optional(_v.ge(2)),
-        identity=False,
-    )
-    seeds: int | None = setting(
-        None,
-        "how often, with seed, seed + 1, …; the protocol's number if not given",
-        check=_v.optional(_v.ge(1)),
-        identity=False,
-    )
-    steps: tuple[int, ...] = setting(
-        (1,), "numbers of sampling steps", check=_v.deep_iterable(_v.ge(1), _v.min_len(1)), identity=False
-    )
-    every_steps: int = setting(
-        0, "also evaluate every so many training steps; 0 for never", check=_v.ge(0), identity=False
-    )
-    seed: int = setting(0, "seed of the latents", check=_v.ge(0), identity=False)
-    weights: str = setting("ema", "ema or raw", check=_v.in_(("ema", "raw")), identity=False)
-    reference: Path | None = setting(
-        None, "statistics (.h5, .npz) to compare with instead of the training data", identity=False
-    )
-    best: str = setting(
-        "",
-        "keep the checkpoint that is best by this figure, such as fd.fd@1; needs every_steps",
-        check=_v.matches_re(r"|[^@]+\.[^@]+@[1-9][0-9]*"),
-        identity=False,
-    )
+    samples: int | None = _aside(None, "samples of a figure; or the protocol's number", check=_maybe(_from(2, 10**9)))
+    seeds: int | None = _aside(None, "how often, from seed on; or the protocol's number", check=_maybe(_from(1, 10**4)))
+    steps: tuple[int, ...] = _aside((1,), "numbers of sampling steps", check=_STEPS)
+    every_steps: int = _aside(0, "also evaluate every so many training steps; 0 for never", check=_from(0))
+    seed: int = _aside(0, "seed of the latents", check=_v.ge(0))
+    weights: str = _aside("ema", "ema or raw", check=_v.in_(("ema", "raw")))
+    reference: Path | None = setting(None, "statistics (.h5, .npz) to compare with, not training data", identity=False)
+    best: str = _aside("", "keep the checkpoint best by this figure, such as fd.fd@1; needs every_steps", check=_FIGURE)
+
+    def fits(self, recipe: Recipe) -> None:
+        """Raises RecipeError where the figure of `best` will not be there, as far as metrics tell."""
+        (table, _, figure), n = self.best.partition("@")[0].partition("."), self.best.rpartition("@")[2]
+        figures = {m: getattr(metric, "figures", ()) for m, metric in recipe.metrics.items()}
+        if self.best and not self.every_steps:
+            raise RecipeError("best", "nothing is evaluated during training", "set evaluate.every_steps")
+        known = figure in (figures.get(table) or (figure,)) and table in figures
+        if self.best and not (known and n in map(str, self.steps)):
+            there = names(f"{m}.{f}" for m, known in figures.items() for f in known or ("…",))
+            hint = f"figures: {there}; numbers of steps: {names(map(str, self.steps))}"
+            raise RecipeError("best", f"there will be no figure {self.best!r}", hint)
 
     @property
     def count(self) -> int:
@@ -128,19 +129,10 @@ class Recipe:
 
     def provenance(self) -> list[tuple[str, str, str]]:
         """(key, value, who wrote it) of every value."""
-        rows = []
-
-        def walk(tree: Mapping[str, Any], key: toml.Key) -> None:
-            for name, value in tree.items():
-                here = (*key, name)
-                if isinstance(value, Mapping):
-                    walk(value, here)
-                else:
-                    written = self.places.get(here) or self.places.get(toml.hoisted(here))
-                    rows.append((".".join(here), str(value), str(written or "default")))
-
-        walk(self.tree(), ())
-        return rows
+        written = {
+            key: self.places.get(key) or self.places.get(toml.hoisted(key)) for key, _ in toml.leaves(self.tree())
+        }
+        return [(".".join(k), str(value), str(written[k] or "default")) for k, value in toml.leaves(self.tree())]
 
     def protocol(self) -> dict[str, Any]:
         """What figures depend on besides the weights; evaluations that differ here are never compared."""

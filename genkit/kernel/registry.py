@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib
+import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any, NamedTuple
 
-from genkit.errors import PluginError, RecipeError
+from genkit.errors import GenkitError, PluginError, RecipeError
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, index
-from genkit.kinds import KINDS, Context, Kind, Setup, names
+from genkit.kinds import KINDS, Context, Kind, Setup, closest, fields, names
 
 
 class ComponentInfo(NamedTuple):
@@ -75,8 +76,7 @@ def kinds() -> dict[str, Kind]:
 def require_kind(kind: str) -> None:
     """Raises an error for a kind that nobody has."""
     if kind not in kinds():
-        close = difflib.get_close_matches(kind, kinds(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"kinds: {names(kinds())}"
+        hint = closest(kind, kinds(), f"kinds: {names(kinds())}")
         raise index.absent("kind", "kind", kind) or RecipeError("kind", f"no kind {kind!r}", hint)
 
 
@@ -93,26 +93,19 @@ def find(kind: str, name: str, where: str = "") -> ComponentInfo:
     if len(infos) == 1:
         return infos[0]
     if infos:
-        raise RecipeError(
-            where,
-            f"{kind} {name!r} is offered by {' and '.join(i.distribution for i in infos)}",
-            f"name one: {' or '.join(repr(i.qualified) for i in infos)}",
-        )
+        what = f"{kind} {name!r} is offered by {' and '.join(i.distribution for i in infos)}"
+        raise RecipeError(where, what, f"name one: {' or '.join(repr(i.qualified) for i in infos)}")
     raise index.absent(where, kind, bare, distribution) or _unknown(kind, bare, where)
 
 
 def _unknown(kind: str, name: str, where: str) -> PluginError | RecipeError:
     present = {n for k, n in _all() if k == kind}
-    close = difflib.get_close_matches(name, sorted(present), n=3)
+    installed = f"installed: {names(present)}"
+    hint = closest(name, present, installed)
     broken = [p for p in discovery.installed().all if p.state in ("failed", "incompatible")]
-    if broken and not close:
-        plugin = broken[0]
-        return PluginError(
-            where,
-            f"no {kind} named {name!r}, and plugin {plugin.distribution} is {plugin.state}: {plugin.why}",
-            f"installed: {names(present)}",
-        )
-    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"installed: {names(present)}"
+    if broken and hint == installed:
+        why = f"and plugin {broken[0].distribution} is {broken[0].state}: {broken[0].why}"
+        return PluginError(where, f"no {kind} named {name!r}, {why}", installed)
     return RecipeError(where, f"no {kind} named {name!r}", hint)
 
 
@@ -133,6 +126,8 @@ _ORIGIN: dict[type, ComponentInfo] = {}
 def origin(component: object) -> ComponentInfo | None:
     """Where a component came from; None for what no installed plugin offers."""
     cls = type(component)
+    if cls is Missing:
+        return None
     if cls not in _ORIGIN:
         target = f"{cls.__module__}:{cls.__qualname__}"
         offered = [info for infos in _all().values() for info in infos if info.target == target]
@@ -162,22 +157,58 @@ def imported(lazy: Lazy, where: str) -> Any:
     """
     module, _, name = lazy.target.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, which programs read
+            return getattr(importlib.import_module(module), name)
+    except BaseException as error:  # an import may raise anything
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(where, f"cannot import {lazy.target}: {cause}", "repair or reinstall its plugin") from error
 
 
+class Missing:
+    """Stands for a component of a plugin that is gone; enough where nothing asks for it, as sampling for no loss."""
+
+    def __init__(self, error: GenkitError) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
+
+
 def build(component: Any, context: Context | Setup) -> Any:
-    """The working thing of a component: what its kind's contract in `genkit.kinds` describes."""
-    kind = kinds()[info_of(component).kind]
-    return component.build(context) if kind.builds else component
+    """The working thing of a component: what its kind's contract in `genkit.kinds` describes.
+
+    Raises:
+        PluginError: It has no `build`, and its kind owes one.
+    """
+    if isinstance(component, Missing) and not getattr(context, "training", True):
+        return component
+    info = info_of(component)
+    if not kinds()[info.kind].builds:
+        return component
+    if not callable(getattr(component, "build", None)):
+        raise PluginError(named(info), "has no build(context)", f"a {info.kind} owes {kinds()[info.kind].summary}")
+    return component.build(context)
+
+
+def culprit(frame: FrameType | None) -> str:
+    """The component, or else the plugin, whose code runs in a frame or called it; empty if none did."""
+    packages = {plugin.target.split(".")[0]: plugin.distribution for plugin in discovery.installed().all}
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in packages:
+            info = origin(frame.f_locals.get("self"))
+            return named(info) if info else packages[package]
+        frame = frame.f_back
+    return ""
+
+
+def named(info: ComponentInfo, slot: str = "") -> str:
+    """A component in messages: where it stands, what it is called, and who brings it."""
+    return f"{slot or info.kind} {info.name!r} of {info.distribution}"
 
 
 def describe(info: ComponentInfo) -> Mapping[str, Any]:
     """A component's fields for people: {name: (type, default, help)}."""
-    from genkit.kinds import fields
-
     table = {}
     for name, field in fields(load(info)):
         default = field.metadata["use"] if "slot" in field.metadata else field.default

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import attrs
 from genkit.errors import GenkitError, PluginError, RecipeError
 from genkit.kernel import registry, values
 from genkit.kernel.toml import CORE, Key, Places, Tree, spelt
-from genkit.kinds import Source, fields, names, slots
+from genkit.kinds import Source, closest, fields, names, require_numbers, slots
 
 Problems = list[GenkitError]
 
@@ -73,6 +72,8 @@ def of_table(kind: str, table: Any, key: Key, problems: Problems, places: Places
     try:
         cls = registry.load(registry.find(kind, use, places.where((*key, "use"))))
     except GenkitError as error:
+        if places.lenient:
+            return registry.Missing(error)
         problems.append(error)
         return None
     return settings(cls, {k: v for k, v in table.items() if k != "use"}, key, problems, places, use)
@@ -82,9 +83,8 @@ def _made(kind: str, made: Any, key: Key, problems: Problems, places: Places) ->
     """A component that was made in Python, if an installed plugin offers it as this kind."""
     origin = registry.origin(made)
     if origin is None or origin.kind != kind:
-        what = (
-            f"{type(made).__name__} is no {kind} of an installed plugin" if origin is None else f"got a {origin.kind}"
-        )
+        what = f"{type(made).__name__} is no {kind} of an installed plugin"
+        what = f"got a {origin.kind}" if origin else what
         problems.append(RecipeError(places.where(key, slot=True), what, "docs/write-a-plugin shows how to offer one"))
     return made
 
@@ -108,15 +108,14 @@ def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places
         elif name in table:
             given[field.name] = value(cls, field, table[name], here, problems, places)
         elif field.default is attrs.NOTHING:
-            problems.append(
-                RecipeError(places.where(here, near=(*key, "use")), "must be given", field.metadata.get("help", ""))
-            )
+            where = places.where(here, near=(*key, "use"))
+            problems.append(RecipeError(where, "must be given", field.metadata.get("help", "")))
     if len(problems) > before:
         return None
     try:
         return cls(**given)
     except (ValueError, TypeError) as error:
-        problems.append(RecipeError(places.where(key), str(error), "see `genkit components show`"))
+        problems.append(RecipeError(places.where(key), str(error), "see `genkit components show`" if called else ""))
         return None
 
 
@@ -138,9 +137,10 @@ def value(cls: type, field: attrs.Attribute[Any], value: Any, key: Key, problems
         return settings(Source, value, key, problems, places)
     try:
         structured = values.structured(value, values.type_of(cls, field))
+        require_numbers(None, field, structured)  # also where a field was made without `setting`
         if field.validator is not None:
             field.validator(None, field, structured)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         reason = str(error.args[0]) if error.args else str(error)
         problems.append(RecipeError(places.where(key), reason, field.metadata.get("help", "")))
         return None
@@ -157,22 +157,17 @@ def value(cls: type, field: attrs.Attribute[Any], value: Any, key: Key, problems
 def _unknown(name: str, value: Any, cls: type, key: Key, places: Places, called: str) -> RecipeError:
     where, known = places.where((*key, name), slot=isinstance(value, Mapping)), dict(fields(cls))
     if key == ("objective",) and isinstance(value, Mapping | str):
-        return RecipeError(
-            where,
-            f"objective {called!r} has no slot {name!r}",
-            _hint(name, {**slots(cls), **dict.fromkeys(CORE)}, "slots", slots(cls)),
-        )
+        hint = _hint(name, {**slots(cls), **dict.fromkeys(CORE)}, "slots", slots(cls))
+        return RecipeError(where, f"objective {called!r} has no slot {name!r}", hint)
     elsewhere = places.known.get(name)
     of = f" of {called}" if called else ""
-    if not difflib.get_close_matches(name, known) and elsewhere:
+    if elsewhere and not closest(name, known):
         return RecipeError(where, f"unknown key {name!r}{of}", f"there is {elsewhere}")
     return RecipeError(where, f"unknown key {name!r}{of}", _hint(name, known, "keys"))
 
 
 def _hint(name: str, near: Any, what: str, known: Any = None) -> str:
-    close = difflib.get_close_matches(name, list(near), n=2)
-    mean = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return f"{mean}{what}: {names(near if known is None else known)}"
+    return f"{closest(name, near)} {what}: {names(near if known is None else known)}".lstrip()
 
 
 def plain(component: Any) -> Tree:
@@ -193,3 +188,15 @@ def simple(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [simple(v) for v in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def components_of(component: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """A component and those in its slots, at any depth, with their keys."""
+    if isinstance(component, Mapping):
+        for name, inner in component.items():
+            yield from components_of(inner, (*key, name))
+    elif attrs.has(type(component)):
+        if registry.origin(component):
+            yield key, component
+        for name, field in fields(type(component)):
+            yield from components_of(getattr(component, field.name), (*key, name))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genkit.errors import RecipeError
-from genkit.kernel.toml import Key, Place, Places, Tree, brief, hoisted, keys_of, read
+from genkit.kernel import toml
+from genkit.kernel.toml import Key, Place, Places, Tree, brief, hoisted, keys_of
 
-MAX_EXTENDS = 8
+MAX_EXTENDS, MAX_BASES, MAX_SETTINGS = 8, 64, 1000
 
 
 def merge(below: Tree, above: Tree, places: Places, inherited: set[str], key: Key = ()) -> Tree:
@@ -43,39 +44,49 @@ class Layers(NamedTuple):
     inherited: set[str]
 
 
-def load(path: Path, locate: Callable[[str, Path], Path], chain: tuple[Path, ...] = ()) -> Layers:
-    """A recipe file and those that it extends, the named ones first.
+Locate = Callable[[str, Path], Path]
+
+
+def load(path: Path, locate: Locate, chain: tuple[Path, ...] = (), loaded: dict[Path, Layers] | None = None) -> Layers:
+    """A recipe file and those that it extends, the named ones first; a file that several name is read once.
 
     Args:
         locate: Finds what `extends` names, given the name and the folder of the file that names it.
 
     Raises:
-        RecipeError: A file is wrong, or extends itself, or the chain is too long.
+        RecipeError: A file is wrong, or extends itself, or the chain is too long, or there are too many files or keys.
     """
-    path = path.resolve()
+    path, loaded = path.resolve(), {} if loaded is None else loaded
     if path in chain or len(chain) >= MAX_EXTENDS:
         shown = " -> ".join(brief(p) for p in (*chain, path))
-        raise RecipeError(
-            brief(path),
-            f"extends itself: {shown}" if path in chain else f"extends too far: {shown}",
-            "break the chain",
-        )
-    tree, places = read(path)
+        what = f"extends {'itself' if path in chain else 'too far'}: {shown}"
+        raise RecipeError(brief(path), what, "break the chain")
+    if path in loaded:
+        return loaded[path]
+    tree, places = toml.read(path)
     above = tree.pop("extends", [])
     bases = [above] if isinstance(above, str) else above
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise RecipeError(places.where(("extends",)), f"expected a name or a list of names, got {above!r}")
+    if len(bases) + len(loaded) > MAX_BASES:
+        raise RecipeError(places.where(("extends",)), "too many files to extend", f"name at most {MAX_BASES} in all")
     below = Layers({}, Places(), set())
     for base in bases:
-        layer = load(locate(base, path.parent), locate, (*chain, path))
-        below = _over(below, layer)
-    return _over(below, Layers(tree, places, set()))
+        below = _over(below, load(locate(base, path.parent), locate, (*chain, path), loaded))
+    loaded[path] = _over(below, Layers(tree, places, set()))
+    return loaded[path]
 
 
 def _over(below: Layers, above: Layers) -> Layers:
     inherited = below.inherited | above.inherited
     merged = merge(below.tree, above.tree, below.places, inherited)
-    return Layers(merged, Places({**below.places, **above.places}), inherited)
+    return _bounded(Layers(merged, Places({**below.places, **above.places}), inherited))
+
+
+def _bounded(layers: Layers) -> Layers:
+    if len(layers.places) > toml.MAX_KEYS:
+        raise RecipeError("recipe", f"{toml.TOO_MANY}, with all that is laid over each other", "shorten it")
+    return layers
 
 
 class Edit(NamedTuple):
@@ -97,7 +108,10 @@ def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> 
     """
     where = "--swap" if swap else "command line"
     place = Place(where, None, Path.cwd())
-    return edited(layers, [Edit(*_parse(text, where), place, swap) for text in settings])
+    texts = list(settings)
+    if len(texts) > MAX_SETTINGS:
+        raise RecipeError(where, f"{len(texts)} settings, and {MAX_SETTINGS} at most", "write them in a recipe")
+    return edited(layers, [Edit(*_parse(text, where), place, swap) for text in texts])
 
 
 def edited(layers: Layers, edits: Iterable[Edit]) -> Layers:
@@ -115,7 +129,7 @@ def edited(layers: Layers, edits: Iterable[Edit]) -> Layers:
             tree = merge(tree, above, places, inherited)
         for written in (key, *keys_of(value, key)) if isinstance(value, dict) else (key,):
             places[written] = place
-    return Layers(tree, places, inherited)
+    return _bounded(Layers(tree, places, inherited))
 
 
 def _remove(tree: Tree, places: Places, key: Key) -> None:
@@ -134,12 +148,16 @@ def _parse(text: str, where: str) -> tuple[Key, Any]:
     key = tuple(part.strip() for part in name.split("."))
     if not equals or not all(key):
         raise RecipeError(f"{where} {text!r}", "expected key=value", "for instance train.steps=1000")
+    if len(key) > toml.MAX_SEGMENTS:
+        raise RecipeError(f"{where} {text!r}", "a key of too many parts", f"at most {toml.MAX_SEGMENTS}")
     return hoisted(key), value_of(value)
 
 
 def value_of(text: str) -> Any:
     """A value as in TOML, a bare word as a string."""
+    whole = f"value = {text}"
+    toml.line_index(whole, "command line")  # bounds what the parser is given
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return tomllib.loads(whole)["value"]
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         return text.strip()

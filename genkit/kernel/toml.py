@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from genkit.errors import RecipeError
+from genkit.kernel.text import PART, TOKENS, decoded, explained
+from genkit.kinds import closest
 
-MAX_BYTES, MAX_SEGMENTS = 256 * 1024, 64
-LONG_KEY = re.compile(rf"(?<![^\s.,{{=\[\]])[^\s.,{{=\[\]]++(?:\s*+\.\s*+[^\s.,{{=\[\]]++){{{MAX_SEGMENTS}}}\s*[\]=]")
+MAX_BYTES, MAX_SEGMENTS, MAX_KEYS = 256 * 1024, 64, 2000  # the checks of 2000 keys take a second
+TOO_MANY = f"more than {MAX_KEYS} keys and tables, parts of dotted keys among them"
 Key = tuple[str, ...]
 Tree = dict[str, Any]
 
@@ -38,16 +39,17 @@ class Places(dict[Key, Place]):
 
     Attributes:
         known: Where settings of a name can stand, for those that look for them elsewhere.
+        lenient: Whether a component that is not installed gets a stand-in.
     """
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.known: dict[str, str] = {}
+        self.lenient = False
 
     def of(self, key: Key) -> Place | None:
         """The place of a key; else of a key within it; else of the nearest table around it."""
-        within = next((k for k in self if k[: len(key)] == key), None)
-        if key not in self and within:
+        if key not in self and (within := next((k for k in self if k[: len(key)] == key), None)):
             return self[within]
         while key:
             if key in self:
@@ -99,42 +101,57 @@ def parse(path: Path, shown: str) -> tuple[str, Tree]:
         RecipeError: As `read`.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise RecipeError(shown, f"cannot be read ({error.strerror})", "check the path") from error
     if len(data) > MAX_BYTES:
-        raise RecipeError(shown, f"is {len(data)} bytes long", f"a recipe has at most {MAX_BYTES}")
+        raise RecipeError(shown, "is too long", f"a recipe has at most {MAX_BYTES} bytes")
+    text = decoded(data, shown)
+    line_index(text, shown)  # before the parser, whose time grows with the square of a key's parts
     try:
-        text = data.decode("utf-8")
-        if long := LONG_KEY.search(text):
-            number = text.count("\n", 0, long.start()) + 1
-            raise RecipeError(f"{shown}:{number}", "a key of too many parts", f"at most {MAX_SEGMENTS}")
         return text, tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise RecipeError(shown, f"is not TOML: {' '.join(str(error).split())}", "mend it there") from error
+    except RecursionError as error:
+        raise RecipeError(shown, "is not TOML that can be read: nested too deep", "take out brackets") from error
+    except ValueError as error:
+        raise explained(text, error, shown) from error
 
 
-def line_index(text: str) -> dict[Key, int]:
-    """Where keys and tables stand, by a scan of headers and `key =`; a key not found has no line."""
+def line_index(text: str, shown: str = "") -> dict[Key, int]:
+    """Where keys and tables stand, by a scan of their tokens; those within inline tables have no line.
+
+    Raises:
+        RecipeError: There are too many, or one has too many parts.
+    """
     found: dict[Key, int] = {}
     table: Key = ()
-    quote = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if quote:
-            quote = "" if quote in line else quote
-            continue
-        if header := re.match(r"\s*\[\[?([^\[\]=]+)\]\]?\s*(#.*)?$", line):
-            table = _segments(header[1])
-            found.setdefault(table, number)
-        elif pair := re.match(r"\s*([\w\-.\"' ]+?)\s*=(.*)", line):
-            key = table + _segments(pair[1])
-            found.setdefault(key, number)
-            quote = next((q for q in ('"""', "'''") if pair[2].count(q) == 1), "")
+    inside, depth, number, parts, count = "", 0, 1, 0, 0  # inside of nothing, a header or a value
+    for token in TOKENS.finditer(text):
+        word = token[0]
+        if token.lastgroup == "key":
+            key = _segments(word) if not inside or len(word) > MAX_SEGMENTS else ()
+            if len(key) > MAX_SEGMENTS:
+                raise RecipeError(f"{shown}:{number}", "a key of too many parts", f"at most {MAX_SEGMENTS}")
+            parts = word.count(".") + 1
+            if inside == "header":
+                table, key, count = _segments(word), (), count + parts
+            if inside != "value":
+                found.setdefault((*table, *key), number)
+            inside = inside or "value"
+        elif word == "[" and not inside:
+            inside = "header"
+        elif word == "\n" and depth <= 0:
+            inside, depth = "", 0
+        elif inside == "value":
+            depth, count = depth + (word in "[{") - (word in "]}"), count + parts * (word == "=")
+        if count > MAX_KEYS:
+            raise RecipeError(f"{shown}:{number}", TOO_MANY, "shorten it")
+        number += word.count("\n")
     return found
 
 
 def _segments(text: str) -> Key:
-    return tuple(part.strip().strip("\"'") for part in text.split("."))
+    return tuple(part.strip("\"'") for part in re.findall(PART, text))
 
 
 def keys_of(tree: Mapping[str, Any], above: Key = ()) -> Iterable[Key]:
@@ -143,6 +160,15 @@ def keys_of(tree: Mapping[str, Any], above: Key = ()) -> Iterable[Key]:
         yield (*above, name)
         if isinstance(value, dict):
             yield from keys_of(value, (*above, name))
+
+
+def leaves(tree: Mapping[str, Any], above: Key = ()) -> Iterable[tuple[Key, Any]]:
+    """The values in tables, at every depth, with their keys."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*above, name))
+        else:
+            yield (*above, name), value
 
 
 def hoisted(key: Key) -> Key:
@@ -162,17 +188,11 @@ def hoist(tree: Tree, shown: str) -> Tree:
     objective = dict(given) if isinstance(given, dict) else {"use": given}
     for name, value in moved.items():
         if not isinstance(value, dict | str):
-            raise RecipeError(f"{shown} {name}", "unknown key", closest(name, CORE) or "see docs/recipes")
+            raise RecipeError(f"{shown} {name}", "unknown key", closest(name, CORE, "see docs/recipes"))
         if name in objective:
             raise RecipeError(f"{shown} {name}", f"stands also as objective.{name}", "write it once")
         objective[name] = value
     return {**kept, "objective": objective} if moved else kept
-
-
-def closest(name: str, among: Iterable[str]) -> str:
-    """The start of a hint: the name that was probably meant."""
-    close = difflib.get_close_matches(name, sorted(among), n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def brief(path: Path) -> str:

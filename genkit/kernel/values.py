@@ -45,27 +45,23 @@ def _exact(*allowed: type) -> Any:
 def _sequence(value: Any, wanted: Any) -> Any:
     if not isinstance(value, list | tuple):
         raise ValueError(f"expected a list, got {value!r}")
-    inner = (typing.get_args(wanted) or (Any,))[0]
-    return tuple(_CONVERTER.structure(v, inner) for v in value)
+    return tuple(_CONVERTER.structure(v, (typing.get_args(wanted) or (Any,))[0]) for v in value)
 
 
 def _union(value: Any, wanted: Any) -> Any:
-    reasons = []
-    for arm in typing.get_args(wanted):
+    arms, reasons = typing.get_args(wanted), []
+    if value is None and types.NoneType in arms:
+        return None
+    for arm in arms:
         try:
-            return None if arm is types.NoneType and value is None else _CONVERTER.structure(value, arm)
+            return _CONVERTER.structure(value, arm)
         except (ValueError, TypeError) as error:
             reasons.append(str(error))
-    raise ValueError(next((r for r in reasons if "None" not in r), reasons[0]))
+    raise ValueError(reasons[0])
 
 
 def _origin(wanted: Any) -> Any:
     return typing.get_origin(wanted)
-
-
-def _none(value: Any, wanted: Any) -> None:
-    if value is not None:
-        raise ValueError(f"expected None, got {value!r}")
 
 
 _CONVERTER = cattrs.Converter(detailed_validation=False)
@@ -74,6 +70,6 @@ _CONVERTER.register_structure_hook(float, _exact(float, int))
 _CONVERTER.register_structure_hook(str, _exact(str))
 _CONVERTER.register_structure_hook(bool, _exact(bool))
 _CONVERTER.register_structure_hook(Path, _exact(str, type(Path())))
-_CONVERTER.register_structure_hook(types.NoneType, _none)
+_CONVERTER.register_structure_hook(types.NoneType, _exact())
 _CONVERTER.register_structure_hook_func(lambda t: _origin(t) in (tuple, list), _sequence)
 _CONVERTER.register_structure_hook_func(lambda t: _origin(t) in (typing.Union, types.UnionType), _union)

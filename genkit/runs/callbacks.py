@@ -22,9 +22,6 @@ class Hooks:
 
     tell: Callable[..., None]
 
-    def watched(self, name: str) -> bool:
-        return bool(getattr(discovery.installed().manager.hook, name).get_hookimpls())
-
     def __call__(self, name: str, **what: Any) -> list[Any]:
         """Call a hook of all plugins that have it; what they gave.
 

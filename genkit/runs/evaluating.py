@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
+from torch import Tensor
 
 from genkit import keys
 from genkit.data import atomic
-from genkit.denoiser import Denoiser
 from genkit.evaluation import measuring, pictures, results, sampling, scoring
 from genkit.kernel.recipe import Recipe, other_evaluation
 from genkit.runs import lock, models, store
@@ -27,7 +30,8 @@ Watch = Callable[[dict[str, Any]], None]
 
 def show(planned: Plan, state: State, name: str, trackers: Trackers | None = None) -> None:
     """Grids of samples from fixed latents."""
-    with _weights(state, planned.recipe.evaluate.weights) as denoiser:
+    denoiser, averaged = state.program.student, planned.recipe.evaluate.weights == "ema"
+    with state.average.swapped(averaged):
         for n in planned.recipe.evaluate.steps:
             count = 4096 if planned.data.spec.shape[1:] == (1, 1) else SAMPLES_SHOWN
             x0 = sampling.sample(denoiser, count, n, planned.recipe.evaluate.seed)
@@ -38,33 +42,16 @@ def show(planned: Plan, state: State, name: str, trackers: Trackers | None = Non
                 trackers.images(state.k, f"samples-steps{n}", image)
 
 
-@contextmanager
-def _weights(state: State, which: str) -> Iterator[Denoiser]:
-    """The student with averaged or raw weights, in eval mode, as it was afterwards."""
-    student = state.program.student
-    if which == "ema":
-        with state.average.swapped():
-            yield student
-        return
-    training = student.training
-    student.eval()
-    try:
-        yield student
-    finally:
-        student.train(training)
-
-
-def _silent(done: int, total: int) -> None:
-    pass
-
-
-def measured(planned: Plan, state: State, watch: scoring.Watch = _silent) -> dict[str, Any]:
+def measured(planned: Plan, state: State, watch: scoring.Watch = lambda done, total: None) -> dict[str, Any]:
     """Figures of the present weights, on no record."""
-    with _weights(state, planned.recipe.evaluate.weights) as denoiser:
+    denoiser, averaged = state.program.student, planned.recipe.evaluate.weights == "ema"
+    with state.average.swapped(averaged):
         return measuring.of_recipe(denoiser, planned.data, planned.recipe, planned.context, watch)
 
 
-def recorded(planned: Plan, state: State, hooks: Hooks, watch: scoring.Watch = _silent) -> dict[str, Any]:
+def recorded(
+    planned: Plan, state: State, hooks: Hooks, watch: scoring.Watch = lambda done, total: None
+) -> dict[str, Any]:
     """Evaluate the present weights, keep their checkpoint if they are the best so far, and record it."""
     found = measured(planned, state, watch)
     wanted, folder = planned.recipe.evaluate.best, planned.folder / "checkpoints"
@@ -73,8 +60,7 @@ def recorded(planned: Plan, state: State, hooks: Hooks, watch: scoring.Watch = _
         other = best.get("protocol", protocol) != protocol
         last = state.k == planned.recipe.train.steps  # alone it is no best, where there is one by another protocol
         if measuring.improves(found, wanted, {} if other else best) and not (other and last):
-            if state.k not in map(checkpoint.step_of, checkpoint.present(folder)):
-                save(planned, state, hooks)
+            save(planned, state, hooks)
             value = results.figures_of(found)[wanted]
             checkpoint.pin(folder, state.k, figure=wanted, value=value, protocol=protocol)
             hooks.tell(event="notice", text=f"step {state.k} is the best so far by {wanted}: its checkpoint stays")
@@ -82,13 +68,52 @@ def recorded(planned: Plan, state: State, hooks: Hooks, watch: scoring.Watch = _
 
 
 def save(planned: Plan, state: State, hooks: Hooks) -> None:
-    """A checkpoint of the present step."""
-    path = checkpoint.save(
-        planned.folder / "checkpoints", state.k, state.tensors(), state.numbers(), planned.recipe.train.keep_checkpoints
-    )
-    key = keys.Key(planned.recipe.train.seed, state.k)
-    hooks("genkit_checkpoint_saved", folder=planned.folder, checkpoint=path, key=key)
-    hooks.tell(event="checkpoint", k=state.k)
+    """A checkpoint of the present step, unless there is one; it stands afterwards."""
+    if state.k not in map(checkpoint.step_of, checkpoint.present(planned.folder / "checkpoints")):
+        with Saver(planned, hooks) as saver:
+            saver.save(state)
+
+
+class Saver(AbstractContextManager["Saver"]):
+    """Saves checkpoints behind a training, one at a time: it waits only for a copy of its tensors, and at the end."""
+
+    def __init__(self, planned: Plan, hooks: Hooks) -> None:
+        self.planned, self.hooks = planned, hooks
+        self._thread = ThreadPoolExecutor(1)
+        self._begun: list[Future[Path]] = []
+        self._own: dict[str, Tensor] = {}  # the copy, kept: fresh memory takes longer to touch than to fill
+
+    def __exit__(self, *error: object) -> None:
+        self.wait()
+
+    @torch.no_grad()
+    def save(self, state: State, wait: bool = False) -> None:
+        """Begin with a checkpoint of the present step, once the one before stands; and `wait` until it stands.
+
+        Raises:
+            CheckpointError: It, or the one before, could not be written.
+        """
+        if self._begun:
+            self._begun[-1].result()
+        was = self._own
+        self._own = {n: was.get(n, torch.empty(t.shape, dtype=t.dtype)).copy_(t) for n, t in state.tensors().items()}
+        folder, keep = self.planned.folder / "checkpoints", self.planned.recipe.train.keep_checkpoints
+        self._begun.append(self._thread.submit(checkpoint.save, folder, state.k, self._own, state.numbers(), keep))
+        self.wait(ready=not wait)
+
+    def wait(self, ready: bool = False) -> None:
+        """Until all that was begun stands, and then tell of it; with `ready`, only of what stands already.
+
+        Raises:
+            CheckpointError: It could not be written.
+        """
+        if not ready:
+            futures.wait(self._begun)
+        while self._begun and self._begun[0].done():
+            k = checkpoint.step_of(path := self._begun.pop(0).result())
+            key = keys.Key(self.planned.recipe.train.seed, k)
+            self.hooks("genkit_checkpoint_saved", folder=self.planned.folder, checkpoint=path, key=key)
+            self.hooks.tell(event="checkpoint", k=k)
 
 
 def is_final(planned: Plan, found: dict[str, Any]) -> bool:

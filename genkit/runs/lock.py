@@ -16,8 +16,10 @@ import torch
 
 import genkit
 from genkit.data import atomic
-from genkit.errors import CheckpointError
+from genkit.errors import CheckpointError, GenkitError
 from genkit.kernel import discovery
+from genkit.kernel.identity import differences
+from genkit.kernel.loading import load_recipe
 from genkit.runs import store
 from genkit.runs.planning import Plan
 from genkit.training import processes
@@ -47,11 +49,8 @@ def claim(planned: Plan) -> list[str]:
     """
     folder, lock = planned.folder, store.read(planned.folder / "lock.json")
     if lock and lock.get("id") != planned.id:
-        raise CheckpointError(
-            folder,
-            f"holds another run, {lock.get('id')}; this one is {planned.id}",
-            "choose another --out, or --fresh to rename it",
-        )
+        what = f"holds another run, {lock.get('id')}; this one is {planned.id}, which differs in {_difference(planned)}"
+        raise CheckpointError(folder, what, "choose another --out, or --fresh to rename it")
     if not lock:
         return []
     then, now = lock.get("plugins", {}), _versions()
@@ -60,6 +59,15 @@ def claim(planned: Plan) -> list[str]:
         for name in then
         if then[name] != now.get(name)
     ]
+
+
+def _difference(planned: Plan) -> str:
+    """By what a recipe makes another run than the one that its folder holds."""
+    try:
+        found = differences(load_recipe(planned.folder / "recipe.toml"), planned.recipe)
+    except GenkitError as error:
+        return f"what cannot be told ({str(error).splitlines()[0]})"
+    return ", ".join(found) or "the data, or the code of its components"
 
 
 def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ from genkit.kernel import registry
 from genkit.kernel.recipe import Recipe
 from genkit.runs import callbacks, evaluating, store
 from genkit.runs.callbacks import Hooks, Trackers
+from genkit.runs.evaluating import Saver
 from genkit.runs.planning import Plan
-from genkit.training import checkpoint, processes
+from genkit.training import processes
 from genkit.training.signals import Signals
 from genkit.training.state import State
 from genkit.training.step import require_finite, train
@@ -33,12 +35,13 @@ def run(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hook
     """
     recipe, tell = planned.recipe, hooks.tell
     tell(event=begin, k=state.k, steps=recipe.train.steps, batch_size=recipe.train.batch_size)
-    for text in notices:
+    for text in (*getattr(planned.data, "notices", ()), *notices):
         tell(event="notice", text=text)
     with callbacks.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
         if processes.gather(_owed(planned, state.k))[0]:
             _evaluate(planned, state, hooks, stop)
-        _steps(planned, state, stop, trackers, hooks)
+        with Saver(planned, hooks) as saver:
+            _steps(planned, state, stop, trackers, hooks, saver)
 
 
 def _owed(planned: Plan, k: int) -> bool:
@@ -47,34 +50,38 @@ def _owed(planned: Plan, k: int) -> bool:
     return evaluate_due(planned.recipe, k) and k not in told
 
 
-def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks: Hooks) -> None:
+def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks: Hooks, saver: Saver) -> None:
     recipe, settings = planned.recipe, planned.recipe.train
-    watched = hooks.watched("genkit_step_end")
+    ended = functools.partial(hooks, "genkit_step_end", state=state)
     begun, since, first = time.monotonic(), time.monotonic(), state.k
     for figures in train(state, planned.data, settings):
-        k = state.k
-        if watched:
-            hooks("genkit_step_end", state=state, figures=figures, key=keys.Key(settings.seed, k - 1))
+        k, last = state.k, state.k == settings.steps
+        if not last:
+            ended(figures=figures, key=keys.Key(settings.seed, k - 1))
         if not due(recipe, k, stop):
             continue
         require_finite(state)
-        if k % settings.log_every_steps == 0 or k == settings.steps:
-            now = time.monotonic()
+        now = time.monotonic()
+        if last:  # its checkpoint stands before anything else is done
+            saver.save(state, wait=True)
+            ended(figures=figures, key=keys.Key(settings.seed, k - 1))
+        saver.wait(ready=True)
+        if k % settings.log_every_steps == 0 or last:
             rate = (k - first) * settings.batch_size / (now - since)
             trackers.scalars(k, _log(planned, k, figures, now - begun, rate, hooks))
             since, first = now, k
-        paused = time.monotonic()
         halt = processes.any_of(stop.signal is not None)
-        if halt or k % settings.save_every_steps == 0 or k == settings.steps:
-            evaluating.save(planned, state, hooks)
+        showing = settings.sample_every_steps and k % settings.sample_every_steps == 0
+        if not last and (halt or k % settings.save_every_steps == 0):
+            saver.save(state, wait=halt or showing or evaluate_due(recipe, k))
         if halt:
             processes.gather(None)
             raise stop.stopped(planned.folder, k)
-        if settings.sample_every_steps and k % settings.sample_every_steps == 0:
+        if showing:
             evaluating.show(planned, state, f"step-{k:07d}", trackers)
         if evaluate_due(recipe, k):
             _evaluate(planned, state, hooks, stop)
-        since += time.monotonic() - paused  # the rate is that of training
+        since += time.monotonic() - now  # the rate is that of training
 
 
 def _log(
@@ -93,8 +100,7 @@ def _evaluate(planned: Plan, state: State, hooks: Hooks, stop: Signals) -> None:
     try:
         evaluating.recorded(planned, state, hooks, heeding(stop, planned.folder, state.k))
     except Stopped:
-        if state.k not in map(checkpoint.step_of, checkpoint.present(planned.folder / "checkpoints")):
-            evaluating.save(planned, state, hooks)
+        evaluating.save(planned, state, hooks)
         processes.gather(None)
         raise
 

@@ -11,19 +11,23 @@ from genkit.data import weights
 from genkit.data.files import sha256
 from genkit.data.named import setup_of
 from genkit.denoiser import Denoiser, Program
-from genkit.errors import DataError, RecipeError
-from genkit.kernel import registry
+from genkit.errors import DataError, GenkitError, PluginError, RecipeError
+from genkit.kernel import discovery, registry
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
 from genkit.kernel.tables import Layers
 from genkit.kernel.toml import Place, Places, hoist
-from genkit.kinds import Context, Source, Spec
+from genkit.kinds import Context, Source, Spec, names
 from genkit.runs import store
 from genkit.training import checkpoint, processes
+from genkit.training.state import below, require_fit
 
 
-def reopen(run: str | Path) -> tuple[Path, Recipe]:
+def reopen(run: str | Path, lenient: bool = False) -> tuple[Path, Recipe]:
     """A run's folder and its resolved recipe.
+
+    Args:
+        lenient: Components of plugins that are gone get a stand-in, which may serve as long as nothing asks for it.
 
     Raises:
         GenkitError: There is no such run, or its plugins are gone.
@@ -32,7 +36,16 @@ def reopen(run: str | Path) -> tuple[Path, Recipe]:
     tree = store.recipe_file(folder)
     shown = str(folder / "recipe.toml")
     places = Places({(name,): Place(shown, None, folder) for name in tree})
-    return folder, resolved(Layers(hoist(tree, shown), places, set()))
+    places.lenient = lenient
+    try:
+        return folder, resolved(Layers(hoist(tree, shown), places, set()))
+    except GenkitError as error:
+        here = {plugin.distribution for plugin in discovery.installed().all}
+        gone = {d: v for d, v in store.read(folder / "lock.json").get("plugins", {}).items() if d not in here}
+        if not gone:
+            raise
+        made = names(f"{distribution} {version}" for distribution, version in gone.items())
+        raise PluginError(folder, f"of what it was made with, {made} is not installed", str(error)) from error
 
 
 def load(run: str | Path, weights: str = "ema", device: str | None = None, at: str = "latest") -> Denoiser:
@@ -45,7 +58,7 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
     Raises:
         GenkitError: There is no such run, or it has no such checkpoint.
     """
-    folder, recipe = reopen(run)
+    folder, recipe = reopen(run, lenient=True)
     if weights not in ("ema", "raw"):
         raise RecipeError("weights", f"{weights!r} is neither ema nor raw")
     lock = store.read(folder / "lock.json")
@@ -58,13 +71,14 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
         load=functools.partial(load_source, device=device),
         training=False,
     )
-    tensors, _ = checkpoint.load(checkpoint.chosen(folder / "checkpoints", at), "cpu")
+    path = checkpoint.chosen(folder / "checkpoints", at)
+    tensors, _ = checkpoint.load(path, "cpu")
     with torch.random.fork_rng(devices=[]):
         program: Program = registry.build(recipe.objective, context)
-    program.load_state_dict({n.removeprefix("program/"): t for n, t in tensors.items() if n.startswith("program/")})
+    require_fit(program, tensors, path)
+    program.load_state_dict(below(tensors, "program/"))
     if weights == "ema":
-        ema = {n.removeprefix("ema/"): t for n, t in tensors.items() if n.startswith("ema/")}
-        program.student.network.load_state_dict(ema, strict=False)
+        program.student.network.load_state_dict(below(tensors, "ema/"), strict=False)
     program.student.objective = recipe.objective
     return program.student.to(device).eval()
 
@@ -79,8 +93,9 @@ def load_source(source: Source, device: str | None = None) -> Denoiser:
 
 
 def _run_of(source: Source) -> Path:
-    if Path(source.origin).suffix in weights.FOREIGN and Path(source.origin).is_file():
-        raise DataError(source.origin, "is no .safetensors file", "genkit weights convert makes one of it")
+    if Path(source.origin).is_file():
+        hint = f"genkit weights convert makes one of {', '.join(sorted(weights.FOREIGN))}"
+        raise DataError(source.origin, "is no .safetensors file", hint)
     name = source.origin.removeprefix("recipe:")
     if name == source.origin:
         return store.find(name)
@@ -107,13 +122,16 @@ def start_from(program: Program, source: Source) -> None:
     """Give the student the weights of a run or a file; all of them, or none.
 
     Raises:
-        DataError: A tensor is missing, surplus or of another shape, or the file is damaged.
+        DataError: A tensor is missing, surplus, of another shape or not finite, or the file is damaged.
     """
     path = Path(source.origin)
     if path.suffix == ".safetensors":
         state = weights.load(path)
     else:
         state = load(_run_of(source), source.weights, "cpu").network.state_dict()
+    state, prefix = weights.unwrapped(program.student.network, state)
+    if prefix:
+        program.notices += (f"{source.origin}: every name begins with {prefix!r}, which is left out",)
     weights.fit(program.student.network, state, source.origin)
     program.student.network.load_state_dict(state)
     program.started()

@@ -65,11 +65,8 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
     """
     device = processes.start(processes.pick_device(device))
     if recipe.train.batch_size % processes.world():
-        raise RecipeError(
-            "train.batch_size",
-            f"{recipe.train.batch_size} samples do not divide evenly over {processes.world()} processes",
-            "choose a multiple",
-        )
+        what = f"{recipe.train.batch_size} samples do not divide evenly over {processes.world()} processes"
+        raise RecipeError("train.batch_size", what, "choose a multiple")
     told = named.setup_of(recipe, device)
     data = registry.build(recipe.dataset, Setup(**told))
     context = Context(

@@ -14,7 +14,7 @@ from genkit.errors import Diverged, GenkitError, Stopped
 from genkit.evaluation import results, scoring
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
-from genkit.runs import evaluating, lock, loop, planning, store
+from genkit.runs import evaluating, lock, loop, planning, store, tryout
 from genkit.runs.callbacks import Hooks
 from genkit.runs.evaluating import Watch
 from genkit.runs.planning import Plan
@@ -64,6 +64,8 @@ def run(
     planned = planning.plan(recipe, Path(out) if out else None, device)
     if again:
         planned = attrs.evolve(planned, folder=_unused(planned.folder))
+    if not trial and processes.gather(not (planned.folder / "lock.json").exists())[0]:
+        tryout.check(planned)  # a study has tried its arms
     if processes.rank() > 0:
         return _follow(planned)
     lock.require_ours(planned)
@@ -83,7 +85,7 @@ def _follow(planned: Plan) -> RunResult:
     """What a process other than the first does: what that one says, the same steps, nothing recorded."""
     state, folder = planned.state(), planned.folder
     if newest := processes.gather(None)[0]:
-        state.restore(*checkpoint.load(newest, planned.context.device))
+        state.restore(*checkpoint.load(newest, planned.context.device), newest)
     with signals.caught() as stop:
 
         def measured() -> dict[str, Any]:
@@ -127,7 +129,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
             )
         else:
             state = planned.state()
-            notices += lock.write(planned, state, threads, trial)
+            notices += [*state.program.notices, *lock.write(planned, state, threads, trial)]
             evaluated = _live(planned, state, newest, [*passed, *notices], hooks, stop, progress)
     reports = hooks("genkit_report", folder=folder)
     return RunResult(
@@ -152,7 +154,7 @@ def _live(
     """From the newest checkpoint to the last step and its figures, with the hooks at both ends."""
     recipe, folder, outcome = planned.recipe, planned.folder, "failed"
     if newest:
-        state.restore(*checkpoint.load(newest, planned.context.device))
+        state.restore(*checkpoint.load(newest, planned.context.device), newest)
     try:
         hooks("genkit_run_start", folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
         loop.run(planned, state, "resume" if newest else "start", notices, hooks, stop)
@@ -177,7 +179,7 @@ def _evaluated(
     if not processes.gather(evaluating.is_final(planned, found))[0]:
         if state is None:
             state = planned.state()
-            state.restore(*checkpoint.load(newest, planned.context.device))  # type: ignore[arg-type]
+            state.restore(*checkpoint.load(newest, planned.context.device), newest)  # type: ignore[arg-type]
         evaluating.show(planned, state, "final")
         found = evaluating.recorded(planned, state, hooks, progress)
     if store.summary(folder).state != "done":

@@ -89,10 +89,15 @@ def held(folder: Path) -> Iterator[None]:
     """Hold a run folder: one run, one process.
 
     Raises:
-        CheckpointError: Another process holds it; names host and pid.
+        CheckpointError: Another process holds it, by host and pid; or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / ".lock").open("a+")
+    except OSError as error:
+        hint = "copy the folder to where it can be; `genkit sample` only needs --out"
+        raise CheckpointError(folder, f"cannot be written ({error.strerror})", hint) from error
+    with opened as file:
         if not _locked(file):
             file.seek(0)
             who = file.read().strip() or "another process"
@@ -103,12 +108,12 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _locked(file: IO[str]) -> bool:
+def _locked(file: IO[str], how: int = fcntl.LOCK_EX, waits: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1)) -> bool:
     """Whether the lock was to be had; asked again for a moment, since `holder` has it while it looks."""
-    for wait in (0.0, 0.01, 0.05, 0.1):
+    for wait in waits:
         time.sleep(wait)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
             return True
         except OSError:
             continue
@@ -119,11 +124,7 @@ def holder(folder: Path) -> str:
     """Who holds a run folder, host and pid; empty if nobody does."""
     try:
         with (folder / ".lock").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return ""
-            except OSError:
-                return file.read().strip() or "another process"
+            return "" if _locked(file, fcntl.LOCK_SH, waits=(0.0,)) else file.read().strip() or "another process"
     except FileNotFoundError:
         return ""
 

@@ -1,9 +1,11 @@
-"""Two steps of an arm, its samplers and its features, before hours are spent; and how long the whole will take."""
+"""Components, two steps, samplers and metrics, tried before hours are spent; and how long all will take."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +13,160 @@ import torch
 
 from genkit.data import atomic
 from genkit.denoiser import Denoiser
-from genkit.evaluation import sampling
-from genkit.kernel import registry
+from genkit.errors import GenkitError, PluginError
+from genkit.evaluation import images, sampling
+from genkit.kernel import registry, resolving
 from genkit.kernel.recipe import Recipe
+from genkit.kinds import At, Sampled
 from genkit.runs import planning
+from genkit.runs.planning import Plan
+from genkit.training import draws
 from genkit.training.state import State
 from genkit.training.step import train
 
-STEPS, SECONDS, SAMPLES = 2, 0.5, 16
+STEPS, SECONDS, SAMPLES, FEW = 2, 0.5, 16, 64
 
 
-def try_out(recipe: Recipe, device: str | None, out: Path) -> None:
-    """Take two steps, then some more for the time that they take; draw some samples, and look at their features.
-
-    The estimate, in seconds for the whole trial, is written to `out`; nothing else is.
+def check(planned: Plan) -> None:
+    """Try what a recipe asks for, at the size that it asks for; nothing of it is kept.
 
     Raises:
-        GenkitError: The arm cannot run; so does whatever else goes wrong in it.
+        PluginError: A component does something wrong: where it stands, what it is, who brings it, and what it owes.
+        GenkitError: Anything else that would end the run later.
+    """
+    with planned.threads(), _told():
+        state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
+        with draws.none_outside_keys(planned.context.device):
+            _try(planned, state)
+
+
+def _try(planned: Plan, state: State) -> None:
+    for key, component in resolving.components_of(planned.recipe.objective):
+        _owed(key, component, planned, state)
+    for _ in train(state, planned.data, planned.recipe.train):
+        if state.k >= STEPS:
+            break
+    denoiser = state.program.student.eval()
+    for n in planned.recipe.evaluate.steps:
+        x0 = sampling.sample(denoiser, 2, n, planned.recipe.evaluate.seed)
+    for metric in planned.recipe.metrics.values():
+        _measure(planned, metric, planned.data.decode(x0))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Whatever a plugin's code raises as one line that names it; the lack of memory stays what it is."""
+    try:
+        yield
+    except (GenkitError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        where = registry.culprit(trace.tb_frame if trace else None)
+        if not where or "allocate memory" in str(error):
+            raise
+        raise PluginError(where, _in_words(error), "`genkit components show` tells more, --debug the place") from error
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> None:
+    """Hold a component against the shapes that its kind owes."""
+    info = registry.info_of(component)
+    law = _OWED.get(info.kind)
+    try:
+        fault = law(component, planned, state) if law else ""
+    except (GenkitError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        fault = _in_words(error)
+    if fault:
+        where = registry.named(info, ".".join(key) or info.kind)
+        raise PluginError(where, fault, f"a {info.kind} owes: {registry.kinds()[info.kind].summary}")
+
+
+def _curriculum(component: Any, planned: Plan, state: State) -> str:
+    total = planned.recipe.train.steps
+    points = {k: component(k, total) for k in (0, total // 2, total - 1)}
+    wrong = {k: n for k, n in points.items() if not isinstance(n, int) or n < 2}
+    return "".join(f"gave {n!r} at step {k}, no whole number from 2" for k, n in list(wrong.items())[:1])
+
+
+def _loss(component: Any, planned: Plan, state: State) -> str:
+    x, t = _two(planned)
+    return _one_each(registry.build(component, planned.context)(x, x + 0.5, At(t, t / 2, 0, 11)))
+
+
+def _weighting(component: Any, planned: Plan, state: State) -> str:
+    t = _two(planned)[1]
+    return _one_each(registry.build(component, planned.context)(t, t / 2, t / 2))
+
+
+def _path(component: Any, planned: Plan, state: State) -> str:
+    (x, t), cond = _two(planned), sampling.conditioning(state.program.student, 0, 2, 0, None)
+    return _alike(registry.build(component, planned.context)(x, t, t / 2, x, x, cond), x)
+
+
+@torch.no_grad()
+def _network(component: Any, planned: Plan, state: State) -> str:
+    (x, t), student = _two(planned), state.program.student
+    if component != getattr(planned.recipe.objective, "network", None):
+        return ""  # of a part that only its objective knows how to call
+    cond = sampling.conditioning(student, 0, 2, 0, None)
+    return _alike(student.network(x, student.parameterization(t, t / 2).c_noise, cond), x)
+
+
+def _two(planned: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+    device = planned.context.device
+    return torch.zeros(2, *planned.data.spec.shape, device=device), torch.ones(2, device=device)
+
+
+def _alike(given: Any, x: torch.Tensor) -> str:
+    shape = tuple(getattr(given, "shape", ()))
+    return "" if shape == tuple(x.shape) else f"gave shape {shape} for {tuple(x.shape)}"
+
+
+def _one_each(values: Any) -> str:
+    if not isinstance(values, torch.Tensor) or values.shape != (2,) or not values.is_floating_point():
+        given = f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, torch.Tensor) else repr(values)
+        return f"gave {given} for 2 samples, not one number each"
+    return ""
+
+
+_OWED: dict[str, Callable[[Any, Plan, State], str]] = {
+    "curriculum": _curriculum, "loss": _loss, "weighting": _weighting, "path": _path, "network": _network
+}  # fmt: skip
+
+
+def _measure(planned: Plan, metric: Any, drawn: torch.Tensor) -> None:
+    """Make figures of as few images as a metric takes, where these are few."""
+    count = max(2, getattr(metric, "least", 2))
+    if count > min(FEW, len(planned.data)):
+        return
+    extract, accumulator = (registry.build(component, planned.context) for component in (metric.features, metric))
+    real = next(images.blocks(planned.data, count))
+    fake = drawn.repeat(-(-count // len(drawn)), 1, 1, 1)[:count]
+    for shown, is_real in ((real.x, True), (fake, False)):
+        accumulator.update(Sampled(shown, extract(shown), {}), is_real)
+    accumulator.compute()
+
+
+# ---- how long ------------------------------------------------------------------------------------
+
+
+def estimate(recipe: Recipe, device: str | None, out: Path) -> None:
+    """Try a recipe, and write to `out` in how many seconds a run of it will be trained and evaluated.
+
+    Raises:
+        GenkitError: It cannot run.
     """
     planned = planning.plan(recipe, device=device)
-    program = planned.program()
-    state = State.of(program, planned.recipe.optimizer, planned.recipe.ema)
+    check(planned)
+    state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
     with planned.threads():
         step = _step_seconds(planned, state)
         evaluation = _evaluation_seconds(planned, state)
@@ -39,7 +174,7 @@ def try_out(recipe: Recipe, device: str | None, out: Path) -> None:
     atomic.write(out, json.dumps({"seconds": round(seconds, 1), "step": step, "evaluation": evaluation}))
 
 
-def _step_seconds(planned: planning.Plan, state: State) -> float:
+def _step_seconds(planned: Plan, state: State) -> float:
     times = []
     begun = last = time.monotonic()
     for _ in train(state, planned.data, planned.recipe.train):
@@ -53,7 +188,7 @@ def _step_seconds(planned: planning.Plan, state: State) -> float:
     return usual[len(usual) // 2]
 
 
-def _evaluation_seconds(planned: planning.Plan, state: State) -> float:
+def _evaluation_seconds(planned: Plan, state: State) -> float:
     """Samples and their features, by the time that a few take; what metrics make of them is not in it."""
     settings, denoiser = planned.recipe.evaluate, state.program.student.eval()
     features = {metric.features for metric in planned.recipe.metrics.values()}
@@ -62,13 +197,13 @@ def _evaluation_seconds(planned: planning.Plan, state: State) -> float:
     return each * settings.count * len(settings.all_seeds) * planned.recipe.evaluations_after(0)
 
 
-def _seconds_each(planned: planning.Plan, denoiser: Denoiser, features: list[Any], steps: int) -> float:
+def _seconds_each(planned: Plan, denoiser: Denoiser, features: list[Any], steps: int) -> float:
     """Seconds for a sample: by a few, or by a block where a few are too quick to tell."""
     for count in (min(count, planned.recipe.evaluate.count) for count in (SAMPLES, sampling.BLOCK)):
         begun = time.monotonic()
-        images = planned.data.decode(sampling.sample(denoiser, count, steps, planned.recipe.evaluate.seed))
+        shown = planned.data.decode(sampling.sample(denoiser, count, steps, planned.recipe.evaluate.seed))
         for each in features:
-            each(images)
+            each(shown)
         _wait(planned.context.device)
         seconds = time.monotonic() - begun
         if seconds > SECONDS / 5:

@@ -1,6 +1,7 @@
 """For authors of plugins: laws that components of a kind obey, plugins without installing.
 
-In goes a component; out comes an AssertionError that names the law it breaks, or nothing. Read `laws`.
+In goes a component; out comes an AssertionError that names the law it breaks, or nothing. The laws themselves come with
+the distribution genkit-lab-testing, as tests alone need them.
 
 import genkit
 from genkit.testing import laws
@@ -11,10 +12,12 @@ def test_cauchy_obeys_the_laws_of_losses():
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from genkit.kernel import registry
 
@@ -46,3 +49,14 @@ def present(*folders: Path) -> Iterator[None]:
             if str(getattr(module, "__file__", None) or "").startswith(tuple(added)):
                 del sys.modules[name]
         registry.forget()
+
+
+def __getattr__(name: str) -> Any:
+    if name != "laws":
+        raise AttributeError(f"module 'genkit.testing' has no attribute {name!r}")
+    try:
+        return importlib.import_module("genkit_testing.laws")
+    except ModuleNotFoundError as error:
+        why = "is provided by genkit-lab-testing, which is not installed"
+        hint = "install it, for instance from plugins/ of a checkout"
+        raise ImportError(f"genkit.testing.laws {why}; {hint}", name=error.name) from None

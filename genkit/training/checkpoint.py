@@ -1,60 +1,59 @@
 """Checkpoints: safetensors and JSON, with a manifest of hashes, written so that a kill loses nothing.
 
 A checkpoint counts once its folder `step-0000123` stands with a manifest that its files agree with. It is
-written beside its place, every file and folder synced, the manifest last, then renamed.
+written beside its place, every file and folder synced, the manifest last, then renamed. The manifest's last
+entry is the hash of all its other words, so that a bit flipped in these is found, too (from format 2 on).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from genkit.data import atomic
 from genkit.data.files import sha256
 from genkit.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
+FILES = ("state.json", "state.safetensors")
 
 
 def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int = 2) -> Path:
     """Write the checkpoint of step k, verify it, and only then prune to the newest `keep` and the best.
 
+    Args:
+        tensors: On the CPU, contiguous, and none in the memory of another.
+
     Raises:
         CheckpointError: The disk is full, or the files read back differ; older ones are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final, partial = folder / f"step-{k:07d}", folder / f".tmp-{k:07d}-{os.getpid()}"
     try:
-        partial.mkdir()
-        own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-        save_file(own, partial / "state.safetensors")
-        (partial / "state.json").write_text(json.dumps(numbers))
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in sorted(partial.iterdir())}
-        manifest = {"format": FORMAT, "k": k, "torch": torch.__version__, "files": files}
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
+        partial.mkdir(parents=True)
+        files = _written(partial, tensors, json.dumps({**numbers, "k": k}))
+        manifest = _sealed({"format": FORMAT, "k": k, "torch": torch.__version__, "files": files})
+        (partial / "manifest.json").write_text(manifest)
+        _sync(partial / "manifest.json", partial)
         if final.exists():
             _discard(final)
         partial.rename(final)
         _sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(
-            final,
-            f"cannot be written ({' '.join(str(error).split())})",
-            "free space; the run continues from the checkpoint before",
-        ) from error
-    if fault := broken(final):
-        raise CheckpointError(final, f"reads back wrong: {fault}", "check the disk")
+        told = atomic.unwritable(final, error, sum(t.nbytes for t in tensors.values()))
+        raise CheckpointError(final, told.what, "make room; the run continues from the checkpoint before") from error
     older = [path for path in present(folder) if step_of(path) < k and step_of(path) != best(folder).get("k")]
     ahead = [path for path in present(folder) if step_of(path) > k]  # damaged: a run never starts before a good one
     for old in [*ahead, *older[: max(0, len(older) - keep + 1)]]:
@@ -64,9 +63,7 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
 
 def pin(folder: Path, k: int, **about: Any) -> None:
     """Keep the checkpoint of step k as the best, whatever comes after it."""
-    partial = folder / f".best-{os.getpid()}"
-    partial.write_text(json.dumps({"k": k, **about}))
-    partial.rename(folder / "best.json")
+    atomic.write(folder / "best.json", json.dumps({"k": k, **about}))
 
 
 def best(folder: Path) -> dict[str, Any]:
@@ -119,24 +116,39 @@ def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, 
     """
     if fault := broken(path):
         raise CheckpointError(path, fault, "use another checkpoint")
-    return load_file(path / "state.safetensors", device), json.loads((path / "state.json").read_text())
+    return load_file(path / FILES[1], device), _read(path)
 
 
 def broken(path: Path) -> str:
-    """Why a checkpoint does not count; empty if it does."""
+    """Why a checkpoint does not count; empty if it does.
+
+    Raises:
+        CheckpointError: A newer genkit has written it, so that nothing here may judge, or remove, it.
+    """
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        text = (path / "manifest.json").read_text()
+        manifest = json.loads(text)
+        if (form := manifest["format"]) > FORMAT:
+            hint = "update genkit, or remove it to go on from the one before"
+            raise CheckpointError(path, f"is of format {form}; this genkit reads up to {FORMAT}", hint)
+        if form != 1 and (form != FORMAT or text != _sealed(manifest)):
+            return "manifest.json is damaged (its SHA-256 differs)"
+        if sorted(manifest["files"]) != sorted(FILES):
+            raise ValueError(f"it does not list just {' and '.join(FILES)}")
         for name, said in manifest["files"].items():
-            file = path / name
-            if file.stat().st_size != said["bytes"]:
-                return f"{name} has {file.stat().st_size} bytes instead of {said['bytes']}"
-            if sha256(file) != said["sha256"]:
+            if sha256(path / name) != said["sha256"]:
                 return f"{name} is damaged (its SHA-256 differs)"
+        steps = [step_of(path), manifest["k"], _read(path)["k"]]
+        with safe_open(path / FILES[1], framework="pt"):
+            return f"its name, manifest and numbers are of steps {steps}" if len(set(steps)) > 1 else ""
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        return f"manifest.json cannot be read ({type(error).__name__})"
-    return ""
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError, SafetensorError) as error:
+        return f"manifest.json, or what it lists, cannot be used ({type(error).__name__}: {error})"
+
+
+def _read(path: Path) -> Any:
+    return json.loads((path / FILES[0]).read_text())
 
 
 def sweep(folder: Path) -> None:
@@ -154,15 +166,49 @@ def present(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("step-*") if p.name[5:].isdigit()), key=step_of)
 
 
+def _written(folder: Path, tensors: Mapping[str, Tensor], numbers: str) -> dict[str, dict[str, Any]]:
+    """Write what a checkpoint holds, synced and read back; size and hash of each file.
+
+    The disk is waited for while one thread hashes what stands in the file and another compares it.
+
+    Raises:
+        OSError: It cannot be written, or is not what was to be written.
+    """
+    paths = [folder / name for name in FILES]
+    paths[0].write_text(numbers)
+    save_file(dict(tensors), paths[1])
+    with ThreadPoolExecutor(2) as others, safe_open(paths[1], framework="pt") as file:
+        synced = others.submit(_sync, *paths)
+        same = others.submit(lambda: all(np.array_equal(_raw(file.get_tensor(n)), _raw(t)) for n, t in tensors.items()))
+        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in paths}
+        synced.result()
+        if not same.result() or paths[0].read_text() != numbers:
+            raise OSError("it reads back wrong: check the disk")
+    return files
+
+
+def _raw(tensor: Tensor) -> Any:
+    """The bytes of a tensor, so that NaN equals NaN."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
+
+
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    """The text of a manifest, which ends with the hash of all else in it."""
+    words = {name: value for name, value in manifest.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(words, indent=1).encode()).hexdigest()
+    return json.dumps({**words, "sha256": digest}, indent=1)
+
+
 def _discard(path: Path) -> None:
     trash = path.with_name(f".trash-{path.name}-{os.getpid()}")
     path.rename(trash)  # a half-removed folder is never a candidate
     shutil.rmtree(trash)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

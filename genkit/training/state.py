@@ -9,9 +9,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from genkit.data.weights import described, misfit, not_finite
 from genkit.denoiser import Program
-from genkit.ema import Average
+from genkit.ema import Average, floats
 from genkit.errors import CheckpointError
+
+OTHER = "use another checkpoint, or a new folder"
 
 
 @attrs.define(eq=False)
@@ -42,71 +45,111 @@ class State:
         for made in optimizers.values():
             for group in made.param_groups:
                 group.setdefault("initial_lr", group["lr"])
-        device = next(program.parameters()).device
-        average = Average(program.student.network)
-        return cls(program, optimizers, optimizer, ema, average, bad=torch.tensor(float("inf"), device=device))
+        bad = torch.tensor(float("inf"), device=next(program.parameters()).device)
+        return cls(program, optimizers, optimizer, ema, Average(program.student.network), bad=bad)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the state, by name: `program/…`, `ema/…`, `optimizer/<group>/<parameter>/<name>`."""
         named = {f"program/{name}": t for name, t in self.program.state_dict().items()}
         named |= {f"ema/{name}": t for name, t in self.average.weights.items()}
-        for phase, name, values in self._moments():
-            named |= {f"optimizer/{phase}/{name}/{n}": v for n, v in values.items() if isinstance(v, Tensor)}
-        return named
+        return named | {name: v for name, v in self._moments().items() if isinstance(v, Tensor)}
 
     def numbers(self) -> dict[str, Any]:
-        """All else: k, and the optimizers' own numbers."""
-        groups = {
-            phase: {n: v for n, v in made.param_groups[0].items() if isinstance(v, int | float | bool)}
-            for phase, made in self.optimizers.items()
-        }
-        plain = [
-            [phase, name, n, v]
-            for phase, name, values in self._moments()
-            for n, v in values.items()
-            if not isinstance(v, Tensor)
-        ]
-        return {"k": self.k, "optimizers": groups, "moments": plain}
+        """All else: k, the optimizers' own numbers, and what `tensors` gives, described."""
+        plain = {name: v for name, v in self._moments().items() if not isinstance(v, Tensor)}
+        groups = {phase: self._groups(phase) for phase in self.optimizers}
+        return {"k": self.k, "optimizers": groups, "moments": plain, "tensors": described(self.tensors())}
 
-    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Continue from what `tensors` and `numbers` gave.
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], where: object = "checkpoint") -> None:
+        """Continue from what `tensors` and `numbers` gave; all is looked at before anything is loaded.
 
         Raises:
-            CheckpointError: The tensors are not this program's.
+            CheckpointError: They are not those of this program and these optimizers, or weights are not finite.
         """
-        of = _below(tensors, "program/")
-        missing = sorted(set(self.program.state_dict()) ^ set(of))
-        if missing:
-            raise CheckpointError(
-                "checkpoint", f"does not fit this program: {missing[0]!r} is missing or surplus", "use a new folder"
-            )
-        self.program.load_state_dict(of)
-        self.average.load(_below(tensors, "ema/"))
+        require_fit(self.program, tensors, where)
+        try:
+            if type(k := numbers["k"]) is not int:
+                raise TypeError(f"k is {k!r}")
+            states = {phase: self._optimizer_state(phase, tensors, numbers) for phase in self.optimizers}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise CheckpointError(where, f"does not fit this training: {what}", OTHER) from error
+        self.program.load_state_dict(below(tensors, "program/"))
+        self.average.load(below(tensors, "ema/"))
         for phase, made in self.optimizers.items():
-            self._restore_optimizer(phase, made, tensors, numbers)
-        self.k = numbers["k"]
+            made.load_state_dict(states[phase])
+        self.k = k
 
-    def _restore_optimizer(
-        self, phase: str, made: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
-    ) -> None:
-        state: dict[int, dict[str, Any]] = {}
-        for i, (name, _) in enumerate(self.program.groups()[phase]):
-            state[i] = dict(_below(tensors, f"optimizer/{phase}/{name}/", deep=False))
-            state[i] |= {n: v for p, m, n, v in numbers["moments"] if (p, m) == (phase, name)}
-        whole = made.state_dict()
-        whole["state"] = {i: values for i, values in state.items() if values}
-        whole["param_groups"][0].update(numbers["optimizers"][phase])
-        made.load_state_dict(whole)
+    def _groups(self, phase: str) -> list[dict[str, Any]]:
+        """The numbers of a torch optimizer's parameter groups, each with the names of its parameters."""
+        names = {p: name for name, p in self.program.groups()[phase]}
+        return [
+            {n: v for n, v in g.items() if isinstance(v, int | float)} | {"params": [names[p] for p in g["params"]]}
+            for g in self.optimizers[phase].param_groups
+        ]
 
-    def _moments(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """(group, parameter name, its optimizer state), for parameters that have any."""
-        found = []
-        for phase, params in self.program.groups().items():
-            state = self.optimizers[phase].state
-            found += [(phase, name, state[p]) for name, p in params if state.get(p)]
-        return found
+    def _optimizer_state(self, phase: str, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> dict[str, Any]:
+        """What the optimizer of a phase loads: each parameter's moments and its group's numbers, found by name.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: They are not there, or not what they should be.
+        """
+        said, groups, moments = numbers["optimizers"][phase], self._groups(phase), numbers["moments"]
+        if isinstance(said, dict):  # format 1, with the numbers of the first group alone, and no list of tensors
+            said = [said | {"params": groups[0]["params"]}, *groups[1:]]
+            moments = {f"optimizer/{phase}/{name}/{n}": v for phase, name, n, v in moments}
+            self._require_alike(phase, tensors)
+        elif wrong := misfit(numbers["tensors"], described(tensors)):
+            raise ValueError(wrong)
+        whole = {**self.optimizers[phase].state_dict(), "state": {}}
+        for group, mine in zip(whole["param_groups"], groups, strict=True):
+            told: dict[str, Any] = next((g for g in said if set(mine["params"]) <= set(g["params"])), {})
+            if not told:
+                raise ValueError(f"{mine['params'][0]!r} is in another group than before")
+            group.update({"lr": told["lr"], "initial_lr": told["initial_lr"], **told, "params": group["params"]})
+            if not all(isinstance(group[n], int | float) for n in mine if n != "params"):
+                raise TypeError(f"the optimizer's numbers are {told}")
+            for index, name in zip(group["params"], mine["params"], strict=True):
+                values = below({**tensors, **moments}, f"optimizer/{phase}/{name}/")
+                whole["state"] |= {index: values} if values else {}
+        return whole
+
+    def _require_alike(self, phase: str, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse moments that differ in kind from parameter to parameter; one without a gradient has had none."""
+        kept = [(p, below(tensors, f"optimizer/{phase}/{name}/")) for name, p in self.program.groups()[phase]]
+        kinds = {frozenset((n, t.shape == p.shape) for n, t in held.items()) for p, held in kept if p.dim()}
+        cast = any(t.dim() and t.dtype != p.dtype for p, held in kept for t in held.values())
+        surplus = len(below(tensors, f"optimizer/{phase}/")) > sum(len(held) for _, held in kept)
+        if cast or surplus or len(kinds - {frozenset()}) != 1:
+            raise ValueError(f"tensors of its optimizer ({phase}) are missing, surplus, or of another shape or dtype")
+
+    def _moments(self) -> dict[str, Any]:
+        """What the optimizers keep of each parameter, `optimizer/<group>/<parameter>/<name>`."""
+        return {
+            f"optimizer/{phase}/{name}/{n}": value
+            for phase, params in self.program.groups().items()
+            for name, p in params
+            for n, value in self.optimizers[phase].state.get(p, {}).items()
+        }
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str, deep: bool = True) -> dict[str, Tensor]:
-    cut = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
-    return cut if deep else {name: t for name, t in cut.items() if "/" not in name}
+def require_fit(program: Program, tensors: Mapping[str, Tensor], where: object) -> None:
+    """Refuse a checkpoint whose weights, those of the program and the averaged ones, are not this program's.
+
+    Raises:
+        CheckpointError: One is missing, surplus, of another shape or dtype, or not finite; the first one is named.
+    """
+    network = program.student.network
+    own = {f"program/{name}": t for name, t in program.state_dict().items()}
+    own |= {f"ema/{name}": t for name, t in floats(network).items()}
+    found = {name: t for name, t in tensors.items() if not name.startswith("optimizer/")}
+    if wrong := misfit(described(own), described(found)):
+        raise CheckpointError(where, f"does not fit this program: {wrong}", OTHER)
+    buffers = {name for module in (program, network) for name, _ in module.named_buffers()}
+    if name := not_finite({name: t for name, t in found.items() if name.partition("/")[2] not in buffers}):
+        raise CheckpointError(where, f"{name!r} holds NaN or infinite numbers", OTHER)
+
+
+def below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Those whose names begin with a prefix, without it."""
+    return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}

@@ -100,3 +100,20 @@ def test_a_damaged_pickle_is_one_line():
         with pytest.raises(DataError, match=r"^some\.pkl: is no readable pickle \(") as caught:
             read(broken)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\x80\x02Nr\xff\xff\xff\xff.", b"S'\xff'\nNr\xff\xff\xff\xff.", b"Np4000000000\n.", b"\x80\x02NNq\xff."]
+)
+def test_a_number_for_an_object_that_is_not_there_makes_no_table(raw):
+    """Python makes a table of as many places, 64 GiB here, for the one object."""
+    with pytest.raises(DataError, match="it numbers more objects than it has") as caught:
+        read(raw)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_numbers_of_objects_that_are_there_are_fine(protocol):
+    data = [[i, str(i)] for i in range(400)]
+    assert read(pickle.dumps([data, data], protocol)) == [data, data]
+    assert read(pickletools.optimize(pickle.dumps([data, data], protocol))) == [data, data]

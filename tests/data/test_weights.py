@@ -13,7 +13,7 @@ from genkit.data import weights
 from genkit.errors import DataError
 from genkit.kernel.loading import load_recipe
 from genkit.kinds import Context, Spec
-from genkit.runs import planning
+from genkit.runs import planning, store
 
 SMALL = ["network.model_channels=8", "network.num_blocks=1", "train.batch_size=4", "evaluate.samples=20"]
 
@@ -104,3 +104,49 @@ def test_info_counts_and_tells_what_the_maker_wrote(state, capsys):
     out = capsys.readouterr().out
     assert str(sum(t.numel() for t in load_file("start.safetensors").values())) in out and "mine" in out
     assert out.endswith('[network]\nuse = "unet"\nmodel_channels = 8\n')
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "network."])
+def test_a_common_prefix_is_left_out_and_told(state, capsys, prefix):
+    save_file({prefix + name: tensor for name, tensor in state.items()}, "start.safetensors")
+    program = start("start.safetensors")
+    found = program.student.network.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+    (told,) = program.notices
+    assert told.endswith(f"start.safetensors: every name begins with {prefix!r}, which is left out")
+    with pytest.raises(SystemExit):
+        cli.main(["run", "ict_digits", *SMALL, "train.steps=1", "init.from=start.safetensors", "--out", "out"])
+    assert told in [e.get("text") for e in store.events(Path("out"))] and told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", [lambda s: s.pop("module.stem.bias"), lambda s: s.update(extra=torch.zeros(1))])
+def test_a_prefix_stays_where_the_rest_does_not_fit(state, spoil):
+    state = {f"module.{name}": tensor for name, tensor in state.items()}
+    spoil(state)
+    save_file(state, "start.safetensors")
+    with pytest.raises(DataError, match="does not fit the network: '.*' is missing"):
+        start("start.safetensors")
+
+
+def test_no_prefix_is_no_notice_and_an_empty_file_is_one_line(state):
+    save_file(state, "start.safetensors")
+    assert start("start.safetensors").notices == ()
+    save_file({}, "empty.safetensors")
+    with pytest.raises(DataError, match="is missing"):
+        start("empty.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_told_before_training(state, value):
+    state["stem.bias"][1] = value
+    save_file(state, "start.safetensors")
+    with pytest.raises(DataError, match=r"'stem\.bias' holds NaN or infinite numbers") as caught:
+        start("start.safetensors")
+    assert "optimizer" not in str(caught.value) and "start.safetensors: " in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["net.npz", "net.gguf", "net.onnx", "net.h5", "net.ckpt", "net"])
+def test_a_file_with_a_foreign_suffix_is_told(name):
+    Path(name).write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"{name}: is no \.safetensors file; genkit weights convert makes one of"):
+        start(name)

@@ -251,7 +251,8 @@ def test_the_best_by_another_protocol_is_no_match(call, tiny, small):
 
 def test_a_best_figure_that_is_not_there_is_a_line(call, tiny):
     words = ["evaluate.every_steps=5", "evaluate.best=fd.typo@1", "evaluate.steps=[1]", "metrics.pr=false"]
-    assert "there is no figure 'fd.typo@1'; figures: fd.fd@1" in call("run", "ict_digits", *tiny, *words, code=2)[1]
+    told = call("run", "ict_digits", *tiny, *words, code=2)[1]
+    assert "evaluate.best: there will be no figure 'fd.typo@1'; figures: fd.fd" in told and not Path("runs").exists()
 
 
 def test_pruning_leaves_the_best(tmp_path):

@@ -1,6 +1,7 @@
 """Claims about reference statistics: what is written comes back, what is doubtful is refused."""
 
 import os
+import random
 
 import attrs
 import h5py
@@ -48,6 +49,46 @@ def test_the_published_layout_is_read_and_written(tmp_path):
     with np.load(tmp_path / "again.npz", allow_pickle=False) as file:
         assert set(file.files) == {"mu", "sigma", "mu_s", "sigma_s", "arr_0"}
         assert all(np.array_equal(file[n], v) for n, v in (("mu", mu), ("sigma", sigma), ("arr_0", images)))
+
+
+def hurt(raw, chance):
+    """Cut, or with bytes changed; not those of the heap of texts, where the HDF5 library may then search for ever."""
+    changed = bytearray(raw)
+    heap = raw.find(b"GCOL") if b"GCOL" in raw else len(raw)
+    if chance.random() < 0.25:
+        return raw[: chance.randrange(len(raw))]
+    for _ in range(chance.choice((1, 3, 30))):
+        place = chance.randrange(len(raw))
+        if not heap <= place < heap + 4096:
+            changed[place] = chance.randrange(256)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", ["s.h5", "s.npz", "t.h5"])
+def test_damage_anywhere_is_one_line(tmp_path, name):
+    chance, told, path = random.Random(name), 0, tmp_path / name
+    if name.startswith("s"):
+        references.write(path, statistics())
+    else:  # another's, with the right format and nothing else
+        with h5py.File(path, "w") as file:
+            file.attrs["format"] = references.FORMAT
+            file["pool/mean"] = ["a", "b"]
+    whole = path.read_bytes()
+    for i in range(80):
+        path.write_bytes(hurt(whole, chance) if i else whole)
+        for reader in (references.read, references.is_statistics, references.features_of):
+            try:
+                reader(path)
+            except DataError as error:
+                told += str(path) in str(error) and "\n" not in str(error)  # anything else fails the test
+    assert told > 40
+
+
+def test_an_npz_that_unpacks_to_more_than_the_memory_is_refused_before(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", arr_0=np.zeros((1000, 8, 8, 3), np.uint8))
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 100, "SC_PHYS_PAGES": 1000}[name])
+    with pytest.raises(DataError, match=r"bomb\.npz: needs 0\.0 GiB of memory"):
+        references.images(tmp_path / "bomb.npz")
 
 
 class Trap:

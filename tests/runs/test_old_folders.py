@@ -81,3 +81,20 @@ def test_the_commands_read_an_old_run(old, capsys):
     assert "40/40" in say(capsys, "runs", "list")
     assert json.loads(say(capsys, "evaluate", old, "--samples", "64", "--json"))["steps"]["1"]["figures"]
     assert Path(say(capsys, "report", old).strip()).read_text().count("<img ") == 2
+
+
+@pytest.mark.usefixtures("released")
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("train.seed=1", "differs in train.seed (default there, 1 here); choose another --out"),
+        ("loss.c=0.25", "loss.c ("),
+        ("name=other", ""),
+    ],
+)
+def test_a_changed_recipe_is_refused_with_the_keys_that_differ(old, capsys, word, told):
+    with pytest.raises(SystemExit) as left:
+        main(["run", "ict_digits", *RECIPE, word, "--out", str(old), "--device", "cpu"])
+    err = capsys.readouterr().err
+    assert (left.value.code in (0, None)) is (not told)
+    assert told in err and ("holds another run" in err) is bool(told)

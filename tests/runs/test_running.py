@@ -138,6 +138,11 @@ def test_ones_own_folder_of_images(cli, tiny, tmp_path):
         "--json",
     )
     assert json.loads(done.stdout)["figures"]["fd.fd@1"] > 0
+    few = "only 60 images to train on"
+    assert done.stderr.count(few) == 1
+    told = [e["text"] for e in store.events(Path(json.loads(done.stdout)["folder"])) if e["event"] == "notice"]
+    assert [few in text for text in told] == [True]
+    assert few in cli("run", "ict_digits", "dataset.use=image-folder", "dataset.path=mine", "--dry-run").stderr
     (tmp_path / "mine" / "bad.png").write_bytes(b"\x89PNG torn")
     bad = cli("run", "ict_digits", "dataset.use=image-folder", "dataset.path=mine", *tiny, code=4)
     assert "bad.png" in bad.stderr and len(bad.stderr.strip().splitlines()) == 1
@@ -156,7 +161,7 @@ def test_ones_own_folder_of_images(cli, tiny, tmp_path):
         (["runn", "ict_digits"], 2, "did you mean 'run'"),
         (["run"], 2, "Missing argument"),
         (["sample", "latest"], 4, "there is none"),
-        (["components", "show", "pseudo-hubr"], 2, "did you mean pseudo-huber"),
+        (["components", "show", "pseudo-hubr"], 2, "did you mean 'pseudo-huber'"),
         (["components", "list", "lossy"], 2, "no kind 'lossy'"),
         (["--plugins", "itc", "plugins", "list"], 3, "no plugin named 'itc'"),
         (["ablate", "ict_digits"], 2, "nothing to swap"),
@@ -190,7 +195,7 @@ def test_a_diverging_run_says_at_which_step_and_keeps_its_last_good_checkpoint(c
 
 
 def test_weights_that_the_last_step_broke_are_no_result(cli, tiny):
-    told = cli("run", "ict_digits", *tiny, "optimizer={use='adam', lr=inf}", "train.steps=1", code=1).stderr
+    told = cli("run", "ict_digits", *tiny, "optimizer={use='adam', lr=1e300}", "train.steps=1", code=1).stderr
     assert "step 0: the loss is not finite, or a weight is not" in told
     assert not list(store.runs()[0].folder.glob("checkpoints/step-*"))
 
@@ -200,6 +205,7 @@ def test_a_folder_is_never_overwritten(cli, tiny):
     cli("run", "ict_digits", *tiny, *small, "--out", "mine")
     refused = cli("run", "ict_digits", *tiny, *small, "train.seed=1", "--out", "mine", code=4)
     assert "holds another run" in refused.stderr
+    assert "train.seed (default there, 1 here); choose another --out" in refused.stderr
     cli("run", "ict_digits", *tiny, *small, "train.seed=1", "--out", "mine", "--fresh")
     assert Path("mine.old").is_dir() and final("mine.old")[1]["k"] == 24
     cli("run", "ict_digits", *tiny, *small, "train.seed=1", "--out", "mine", "--again")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genkit.cli.options import Device, Json, Run
+from genkit.cli.options import Device, Json, Run, a_seed
 
 Weights = Annotated[str, typer.Option(help="ema or raw.")]
 
@@ -15,15 +15,15 @@ Weights = Annotated[str, typer.Option(help="ema or raw.")]
 def search_steps(
     run: Run,
     steps: Annotated[
-        int, typer.Option(min=2, help="Sampling steps; the levels of all but the first are searched.")
+        int, typer.Option(min=2, max=10_000, help="Sampling steps; the levels of all but the first are searched.")
     ] = 2,
     metric: Annotated[
         str | None, typer.Option(help="The figure, such as fd.fd; else the first of the first metric.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=2, help="Samples for each figure.")] = 5000,
-    points: Annotated[int, typer.Option(min=3, help="Levels of the grid that is searched.")] = 81,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the latents, the same for all levels.")] = 0,
-    seeds: Annotated[int, typer.Option(min=2, help="Seeds that the noise of the best figure is told from.")] = 3,
+    samples: Annotated[int, typer.Option(min=2, max=10**9, help="Samples for each figure.")] = 5000,
+    points: Annotated[int, typer.Option(min=3, max=10_000, help="Levels of the grid that is searched.")] = 81,
+    seed: Annotated[int, typer.Option(callback=a_seed, help="Seed of the latents, the same for all levels.")] = 0,
+    seeds: Annotated[int, typer.Option(min=2, max=1000, help="Seeds that the noise of the best is told from.")] = 3,
     weights: Weights = "ema",
     device: Device = None,
     json: Json = False,
@@ -65,9 +65,9 @@ def edit(
     level: Annotated[
         float | None, typer.Option(help="interpolate: level of the noise; sigma_max without pictures, else 1.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Network calls, down the Karras grid.")] = 39,
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Network calls, down the Karras grid.")] = 39,
     count: Annotated[int, typer.Option(min=1, max=256, help="How many answers.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(callback=a_seed, help="Seed of the noise.")] = 0,
     label: Annotated[int | None, typer.Option(help="The class, where the model knows classes.")] = None,
     out: Annotated[Path | None, typer.Option(help="grid.png, samples.h5, or a folder of PNGs.")] = None,
     weights: Weights = "ema",

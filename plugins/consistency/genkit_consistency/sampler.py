@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genkit.errors import RecipeError
+from genkit.kernel.recipe import Recipe
 from genkit.kinds import Context, setting
 from genkit.levels import Levels
 
@@ -31,6 +32,12 @@ class Multistep:
         identity=False,
     )
 
+    def fits(self, recipe: Recipe) -> None:
+        """Raises RecipeError where levels do not fall within [levels]; default ones only where steps ask for them."""
+        listed = attrs.fields(Multistep).levels.default != self.levels
+        for steps in {*recipe.evaluate.steps, 1 + listed * len(self.levels)}:
+            MultistepSampler(levels=recipe.levels, listed=self.levels).after_first(steps)
+
     def build(self, context: Context) -> MultistepSampler:
         return MultistepSampler(levels=context.levels, listed=self.levels)
 
@@ -48,8 +55,8 @@ class MultistepSampler:
         Raises:
             RecipeError: They do not fall, or leave the range of levels, or there are no steps at all.
         """
-        if isinstance(steps, int) and steps < 1:
-            raise RecipeError("steps", f"{steps} steps make no sample", "take at least 1")
+        if isinstance(steps, int) and not 1 <= steps <= 10_000:
+            raise RecipeError("steps", f"{steps} steps make no sample", "take 1 to 10000")
         if not isinstance(steps, int):
             found = list(steps)
         elif steps - 1 <= len(self.listed):

@@ -12,6 +12,7 @@ from attrs.validators import ge, gt, optional
 from torch import Tensor
 
 from genkit.errors import RecipeError
+from genkit.kernel.recipe import Recipe
 from genkit.kinds import Context, setting
 from genkit.levels import Levels
 from genkit_diffusion.solvers import euler_step, heun_step
@@ -35,6 +36,15 @@ class Heun:
         None, "greatest level that noise is added at; none: no limit", check=optional(ge(0)), identity=False
     )
     S_noise: float = setting(1.0, "standard deviation of the noise that is added", check=gt(0), identity=False)
+
+    def fits(self, recipe: Recipe) -> None:
+        """Raises RecipeError where noise is to be added, and there is no level to add it at."""
+        least, most = max(self.S_min, recipe.levels.sigma_min), recipe.levels.sigma_max
+        most = most if self.S_max is None else min(most, self.S_max)
+        if self.S_churn and least > most:
+            raise RecipeError(
+                "S_min", f"no level lies from {least} to {most}", "let S_min and S_max reach into [levels]"
+            )
 
     def build(self, context: Context) -> Descent:
         return Descent(levels=context.levels, second_order=True, churn=self)
@@ -71,8 +81,8 @@ class Descent:
         """
         top, least = self.levels.sigma_max, self.levels.sigma_min
         if isinstance(steps, int):
-            if steps < 1:
-                raise RecipeError("steps", f"{steps} steps make no sample", "take at least 1")
+            if not 1 <= steps <= 10_000:
+                raise RecipeError("steps", f"{steps} steps make no sample", "take 1 to 10000")
             return [*(self.levels.sigmas(steps).flip(0).tolist() if steps > 1 else [top]), 0.0]
         found = [float(level) for level in steps]
         if not all(a > b >= least for a, b in itertools.pairwise([top, *found])):

@@ -40,7 +40,14 @@ def identity(images: Iterable[Array], labels: Array | None) -> str:
     return hdf5.content(np.frombuffer(hashes.encode(), np.uint8), labels)
 
 
-def resident(images: Array, labels: Array | None, spec: Spec, setup: Setup, held_out: Data | None = None) -> Resident:
+def resident(
+    images: Array,
+    labels: Array | None,
+    spec: Spec,
+    setup: Setup,
+    held_out: Data | None = None,
+    notices: tuple[str, ...] = (),
+) -> Resident:
     """Images (N, C, H, W) and labels (N,) on the device, with their identity."""
     cond = {} if labels is None else {"label": torch.from_numpy(labels).to(setup.device)}
     return Resident(
@@ -49,4 +56,5 @@ def resident(images: Array, labels: Array | None, spec: Spec, setup: Setup, held
         identity=identity(blocks(images), labels),
         cond=cond,
         held_out=held_out,
+        notices=notices,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from genkit.data import pickles
+from genkit.data import hdf5, pickles
 from genkit.errors import DataError
 from genkit_images.arrays import Array
 
@@ -96,16 +97,18 @@ def idx(path: Path, axes: int) -> Array:
     Raises:
         DataError: It is no such file, or truncated.
     """
+    head, again = 4 + 4 * axes, "remove it and fetch it again"
     try:
         with gzip.open(path, "rb") as file:
-            raw = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(path, f"cannot be unpacked ({error})", "remove it and fetch it again") from error
-    head = 4 + 4 * axes
-    if raw[:4] != bytes((0, 0, 8, axes)) or len(raw) < head:
-        raise DataError(path, f"is no IDX file of bytes with {axes} axes", "remove it and fetch it again")
-    shape = np.frombuffer(raw, ">i4", axes, offset=4).tolist()
-    values = np.frombuffer(raw, np.uint8, offset=head)
-    if min(shape) < 0 or values.size != int(np.prod(shape, dtype=np.int64)):
-        raise DataError(path, f"has {values.size} bytes for shape {tuple(shape)}", "remove it and fetch it again")
+            raw = file.read(head)
+            if raw[:4] != bytes((0, 0, 8, axes)) or len(raw) < head:
+                raise DataError(path, f"is no IDX file of bytes with {axes} axes", again)
+            shape = np.frombuffer(raw, ">i4", axes, offset=4).tolist()
+            whole = math.prod(shape) if min(shape) >= 0 else 0
+            hdf5.require_memory(whole, path, again)
+            values = np.frombuffer(file.read(whole + 1), np.uint8)  # no more than it says, whatever is packed there
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        raise DataError(path, f"cannot be unpacked ({error})", again) from error
+    if min(shape) < 0 or values.size != whole:
+        raise DataError(path, f"has {values.size} bytes for shape {tuple(shape)}", again)
     return values.reshape(shape)

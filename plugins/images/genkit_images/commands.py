@@ -21,35 +21,24 @@ def _data() -> None:
 
 @app.command()
 def info(
-    dataset: Annotated[str, typer.Argument(help="A data set, such as digits, or an HDF5 file.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A data set, such as digits, a recipe, a folder of pictures, an .h5 or .npz.")
+    ],
     settings: Annotated[list[str] | None, typer.Argument(help="key=value ...", show_default=False)] = None,
     json: Json = False,
 ) -> None:
-    """Size, shape, range and identity of a data set; or what a file has, and how it was made."""
-    import attrs
+    """Size, shape, range and identity of a data set, what was left out or converted; or what a file has, and how it
+    was made."""
+    from genkit_images.about import about
 
-    if Path(dataset).is_file():
-        from genkit.data import hdf5
-
-        found = hdf5.described(Path(dataset))
-        show.as_json(found) if json else show.table([["", dataset], *([k, _short(v)] for k, v in found.items())])
+    found = about(dataset, settings or [])
+    if json:
+        show.as_json(found)
         return
-    from genkit.kernel import registry, resolving, tables, toml
-    from genkit.kinds import Setup
-
-    given = tables.override(tables.Layers({}, toml.Places(), set()), [f"dataset.{s}" for s in settings or []])
-    data = registry.build(resolving.component("dataset", dataset, **given.tree.get("dataset", {})), Setup())
-    sample = data.batch(_indices(min(len(data), 10_000)), _key())
-    x = sample.x.float() / 127.5 - 1 if data.spec.dtype == "uint8" else sample.x
-    found = {
-        "samples": len(data),
-        "held out": len(data.held_out) if data.held_out else 0,
-        **attrs.asdict(data.spec),
-        "mean": round(x.mean().item(), 4),
-        "std": round(x.std().item(), 4),
-        "identity": data.identity,
-    }
-    show.as_json(found) if json else show.table([["", dataset], *([k, str(v)] for k, v in found.items())])
+    notices = found.pop("notices", [])
+    show.table([["", dataset], *([name, _short(value)] for name, value in found.items())])
+    for notice in notices:
+        print(f"note: {notice}")
 
 
 @app.command()
@@ -74,22 +63,10 @@ def pack(
     """Pack pictures of any size, or the published downsampled ImageNet, into one HDF5 file that says how."""
     from genkit_images import packing
 
-    count = packing.pack(source, target, size, crop, workers)
+    count = packing.pack(source, target, size, crop, workers, lambda text: show.say(f"note: {text}"))
     print(f"{target}: {count} images of {size}x{size}")
 
 
 def _short(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _indices(count: int) -> object:
-    import torch
-
-    return torch.arange(count)
-
-
-def _key() -> object:
-    from genkit.keys import Key
-
-    return Key(0)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from genkit.errors import DataError
+from genkit_images.reading import quiet, read
 
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM")
-GREY = {"1", "L", "LA", "La"}
-EIGHT_BIT = GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+
+class Cropped(NamedTuple):
+    """Pixels, uint8 (3, size, size), and what was done to the picture, keys of `reading.TOLD`."""
+
+    pixels: np.ndarray[Any, Any]
+    told: frozenset[str]
 
 
 def edm(image: Image.Image, size: int) -> Image.Image:
@@ -41,38 +45,23 @@ def adm(image: Image.Image, size: int) -> Image.Image:
 CROPS = {"edm": (edm, "lanczos"), "adm": (adm, "box, bicubic")}
 
 
-def cropped(job: tuple[str, str, int]) -> np.ndarray[Any, Any]:
-    """A picture of a file, by the name of a crop, to a size: uint8 (3, size, size).
+def cropped(job: tuple[str, str, int]) -> Cropped:
+    """A picture of a file, by the name of a crop, to a size.
 
     Transparent pixels are laid over black. EXIF's orientation is ignored, as both tools do.
 
     Raises:
-        DataError: It cannot be read, or has not 8 bits a channel.
+        DataError: It cannot be read.
     """
     path, crop, size = job
-    try:
-        with Image.open(Path(path), formats=FORMATS) as image:
-            mode = image.mode
-            image.load()
-            flat = rgb(image) if mode in EIGHT_BIT else None
-    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, ...
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(path, f"is no readable picture ({cause})", "replace or remove it") from error
-    if flat is None:
-        raise DataError(path, f"has pixels of mode {mode}, not of 8 bits", "convert it to 8 bits")
-    return np.asarray(CROPS[crop][0](flat, size)).transpose(2, 0, 1)
+    with quiet():
+        found = read(path, Path(path), upright=False)
+    return Cropped(np.asarray(CROPS[crop][0](found.image, size)).transpose(2, 0, 1), found.told)
 
 
-def tried(job: tuple[str, str, int]) -> np.ndarray[Any, Any] | tuple[str, str, str]:
+def tried(job: tuple[str, str, int]) -> Cropped | tuple[str, str, str]:
     """`cropped`, or the parts of its error, which another process can be told."""
     try:
         return cropped(job)
     except DataError as error:
         return error.where, error.what, error.hint
-
-
-def rgb(image: Image.Image) -> Image.Image:
-    """RGB; what shines through is black, since the colour of a transparent pixel means nothing."""
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
-    return image.convert("RGB")

@@ -9,12 +9,11 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from genkit.errors import DataError
 from genkit.kinds import Data, Setup, Spec, setting
 from genkit_images.arrays import located, resident
+from genkit_images.notices import few, summary
 from genkit_images.pictures import Picture, decoded
-
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
+from genkit_images.walking import classes_of, of_classes, pictures_below
 
 FEWEST = 16  # held-out pictures
 
@@ -23,10 +22,12 @@ FEWEST = 16  # held-out pictures
 class ImageFolder:
     """Every picture below a folder, decoded once.
 
-    PNG, JPEG, BMP, WebP, PPM and PGM with 8 bits a channel, in the order of their names; hidden files
-    are left out, links to folders not followed. Turned upright as their EXIF data say. Where all are
-    grey there is one channel, else all become RGB; alpha is laid over black. With `size`, the centre
-    square is resized by Lanczos's filter.
+    PNG, JPEG, BMP, WebP, GIF, TIFF, PPM, PGM and PBM, in the order of their names; hidden files are
+    left out, links to folders not followed. Of several frames or pages the first is used. Turned
+    upright as their EXIF data say. Of 16 bits a channel the upper 8 are used. Where every pixel of all
+    is grey there is one channel, else all become RGB; alpha is laid over black. With `size`, the
+    centre square is resized by Lanczos's filter. What is left out, turned or converted is counted, and
+    a run says so as it starts.
 
     A file is held out if a hash of its name within the folder says so: no file changes sides when
     others are added, nor when the folder moves. Fewer than 16 are too few to measure against, and are
@@ -50,52 +51,21 @@ class ImageFolder:
 
     def build(self, setup: Setup) -> Data:
         folder = located(self.path, setup)
-        names = pictures_below(folder)
-        images = decoded([Picture(str(folder / n), folder / n) for n in names], self.size, self.grey)
-        labels, classes = classes_of(folder, names) if self.labels else (None, 0)
+        names, left_out = pictures_below(folder)
+        images, done = decoded(folder, [Picture(str(folder / n), folder / n) for n in names], self.size, self.grey)
+        labels, classes = classes_of(folder, names) if self.labels else (None, [])
         channels, height, width = images.shape[1:]
-        spec = Spec(channels=channels, height=height, width=width, classes=classes, flip=self.flip)
+        spec = Spec(channels=channels, height=height, width=width, classes=len(classes), flip=self.flip)
         aside = np.array([is_held_out(name, self.held_out) for name in names])
         if aside.sum() < FEWEST:
             aside[:] = False
+        notices = (*summary(folder, len(names), left_out, done), *few(folder, int((~aside).sum())))
+        notices += of_classes(folder, classes) if self.labels else ()
 
-        def part(rows: np.ndarray, held_out: Data | None = None) -> Data:
-            return resident(images[rows], None if labels is None else labels[rows], spec, setup, held_out)
+        def part(rows: np.ndarray, held_out: Data | None = None, said: tuple[str, ...] = ()) -> Data:
+            return resident(images[rows], None if labels is None else labels[rows], spec, setup, held_out, said)
 
-        return part(~aside, part(aside) if aside.any() else None)
-
-
-def pictures_below(folder: Path) -> list[str]:
-    """Names of the pictures, relative to the folder, with "/", sorted.
-
-    Raises:
-        DataError: There is no such folder, it cannot be listed, or it has no pictures.
-    """
-    if not folder.is_dir():
-        raise DataError(folder, "no such folder", "check dataset.path")
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
-    names = sorted(
-        n.as_posix() for n in found if not any(p.startswith(".") for p in n.parts) and (folder / n).is_file()
-    )
-    if not names:
-        raise DataError(folder, "has no pictures", f"genkit reads {', '.join(sorted(EXTENSIONS))}")
-    return names
-
-
-def classes_of(folder: Path, names: list[str]) -> tuple[np.ndarray, int]:
-    """Labels, int64 (N,), and how many classes there are: the sub-folders, numbered in sorted order.
-
-    Raises:
-        DataError: A picture is in no sub-folder.
-    """
-    if loose := [name for name in names if "/" not in name]:
-        raise DataError(
-            folder / loose[0],
-            "is in no sub-folder, so it has no class",
-            "move it into one, or set dataset.labels = false",
-        )
-    classes, labels = np.unique([name.partition("/")[0] for name in names], return_inverse=True)
-    return labels.astype(np.int64), len(classes)
+        return part(~aside, part(aside) if aside.any() else None, notices)
 
 
 def is_held_out(name: str, share: float) -> bool:

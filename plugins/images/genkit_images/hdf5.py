@@ -15,7 +15,9 @@ from genkit.keys import Key
 from genkit.kinds import Batch, Data, Setup, Spec, setting
 from genkit_images import layouts
 from genkit_images.arrays import Array, identity, located, resident
+from genkit_images.forms import require_hdf5
 from genkit_images.layouts import Part
+from genkit_images.notices import few, summary
 from genkit_images.pictures import decoded
 
 
@@ -47,17 +49,20 @@ class Hdf5:
 
     def build(self, setup: Setup) -> Data:
         path = located(self.path, setup)
+        require_hdf5(path)
         with hdf5.opened(path) as file:
             if layouts.has(file, "jpeg"):
                 return self._jpeg(file, setup)
             train, held_out = layouts.parts(file)
-            labels, classes = self._labels(file, train.labels, train.count)
+            labels, classes, said = self._labels(file, train.labels, train.count)
             spec = self._spec(train.shape, classes)
             rest = self._held_out(file, held_out, spec, setup) if held_out else None
-            return self._data(file, train, labels, spec, setup, rest)
+            known = train.names | (held_out.names if held_out else set())
+            notices = (*layouts.left_out(file, known), *few(path, train.count), *said)
+            return self._data(file, train, labels, spec, setup, rest, notices)
 
     def _held_out(self, file: h5py.File, part: Part, spec: Spec, setup: Setup) -> Data:
-        labels, classes = self._labels(file, part.labels, part.count)
+        labels, classes, _ = self._labels(file, part.labels, part.count)
         if classes > spec.classes:
             raise DataError(
                 f"{file.filename}:/{part.labels}", f"has {classes} classes", f"there are {spec.classes} to train on"
@@ -65,10 +70,17 @@ class Hdf5:
         return self._data(file, part, labels, spec, setup, None)
 
     def _data(
-        self, file: h5py.File, part: Part, labels: Array | None, spec: Spec, setup: Setup, held_out: Data | None
+        self,
+        file: h5py.File,
+        part: Part,
+        labels: Array | None,
+        spec: Spec,
+        setup: Setup,
+        held_out: Data | None,
+        notices: tuple[str, ...] = (),
     ) -> Data:
         if part.gib <= self.max_gib:
-            return resident(part.read(file), labels, spec, setup, held_out)
+            return resident(part.read(file), labels, spec, setup, held_out, notices)
         return Rows(
             path=Path(file.filename),
             group="",
@@ -79,16 +91,19 @@ class Hdf5:
             identity=identity(part.blocks(file), labels),
             held_out=held_out,
             labels=None if labels is None else torch.from_numpy(labels),
+            notices=notices,
         )
 
     def _jpeg(self, file: h5py.File, setup: Setup) -> Data:
         pictures = layouts.jpegs(file, self.max_gib)
-        labels, classes = self._labels(file, "labels", len(pictures))
-        images = decoded(pictures, limit_gib=self.max_gib)
-        return resident(images, labels, self._spec(images.shape[1:], classes), setup)
+        labels, classes, said = self._labels(file, "labels", len(pictures))
+        images, done = decoded(file.filename, pictures, limit_gib=self.max_gib)
+        notices = (*summary(file.filename, len(images), {}, done), *few(file.filename, len(images)), *said)
+        notices += layouts.left_out(file, layouts.STREAM)
+        return resident(images, labels, self._spec(images.shape[1:], classes), setup, notices=notices)
 
-    def _labels(self, file: h5py.File, key: str, count: int) -> tuple[Array | None, int]:
-        return layouts.labels(file, key, count) if self.labels else (None, 0)
+    def _labels(self, file: h5py.File, key: str, count: int) -> tuple[Array | None, int, tuple[str, ...]]:
+        return layouts.labels(file, key, count) if self.labels else (None, 0, ())
 
     def _spec(self, shape: tuple[int, ...], classes: int) -> Spec:
         channels, height, width = shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -13,8 +14,11 @@ import numpy as np
 from genkit.data import hdf5
 from genkit.errors import DataError
 from genkit_images.arrays import BLOCK, Array
+from genkit_images.notices import listed
 from genkit_images.pictures import Picture
 
+STREAM = {"jpeg", "offsets", "labels"}
+MOST = 100_000  # classes; more must be as many as there are images, or a label was meant as something else
 NAMES = (
     (("train/images", "train/labels"), ("held_out/images", "held_out/labels")),
     (("train_images", "train_labels"), ("test_images", "test_labels")),
@@ -40,6 +44,10 @@ class Part:
     axes: str
 
     @property
+    def names(self) -> set[str]:
+        return {self.images, self.labels}
+
+    @property
     def gib(self) -> float:
         return self.count * int(np.prod(self.shape)) / 2**30
 
@@ -60,10 +68,8 @@ def has(file: h5py.File, key: str) -> bool:
     Raises:
         DataError: Its table of contents is damaged.
     """
-    try:
+    with hdf5.guarded(file.filename):
         return key in file
-    except (OSError, RuntimeError, KeyError) as error:  # h5py's choice depends on which byte is wrong
-        raise DataError(file.filename, f"is damaged ({error})", "copy or download it again") from error
 
 
 def parts(file: h5py.File) -> tuple[Part, Part | None]:
@@ -113,31 +119,64 @@ def _axes(shape: tuple[int, ...]) -> str | None:
     return "NCHW" if shape[1] in (1, 3) else "NHWC"
 
 
-def labels(file: h5py.File, key: str, count: int) -> tuple[Array, int]:
-    """Labels, int64 (N,), and how many classes: as the attribute `classes` names, or the largest plus one.
+def left_out(file: h5py.File, known: set[str]) -> tuple[str, ...]:
+    """A line that names the arrays and groups beside the known ones, which are not read."""
+    with hdf5.guarded(file.filename):
+        groups = {name.rpartition("/")[0] for name in known} - {""}
+        inside = {f"{group}/{name}" for group in groups if group in file for name in file[group]}
+        names = sorted({*file, *inside} - groups - known)
+    return (f"{file.filename}: left out: {listed(names)}",) if names else ()
+
+
+def used(file: h5py.File) -> tuple[str, ...]:
+    """What the data set hdf5 would take of a file and what it would not; nothing of a file of something else."""
+    if has(file, "jpeg"):
+        return "used as images: the stream jpeg", *left_out(file, STREAM)
+    with suppress(DataError):
+        train, held_out = parts(file)
+        known = train.names | (held_out.names if held_out else set())
+        aside = f"; held out: {held_out.images}" if held_out else ""
+        return f"used as images: {train.images}{aside}", *left_out(file, known)
+    return ()
+
+
+def labels(file: h5py.File, key: str, count: int) -> tuple[Array, int, tuple[str, ...]]:
+    """Labels, int64 (N,), how many classes, as the attribute `classes` names or the largest plus one, and notices.
 
     Raises:
-        DataError: They are absent, not one integer for each image, or beyond the classes.
+        DataError: They are absent, not one integer for each image, beyond the classes, or too large to count by.
     """
     where = f"{file.filename}:/{key}"
     found = hdf5.array(file, key)
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise DataError(where, f"is {found.dtype} of shape {found.shape}", f"labels are {count} integers")
-    values = hdf5.read(found).astype(np.int64)
-    classes = _named(file) or int(values.max()) + 1
-    if values.min() < 0 or values.max() >= classes:
-        raise DataError(where, f"has labels {values.min()} ... {values.max()}", f"there are {classes} classes")
-    return values, classes
+    values = hdf5.read(found)
+    least, largest, named = int(values.min()), int(values.max()), _named(file)
+    classes = named or largest + 1
+    if least < 0 or largest >= classes:
+        raise DataError(where, f"has labels {least} ... {largest}", f"there are {classes} classes")
+    if classes > max(MOST, count):
+        what = f"has labels up to {largest}, and {classes} classes for {count} images would fill the memory"
+        raise DataError(where, what, "number the classes 0, 1, ...: numpy.unique(labels, return_inverse=True)[1]")
+    values = values.astype(np.int64)
+    return values, classes, _odd(where, np.bincount(values, minlength=classes))
+
+
+def _odd(where: str, counts: Array) -> tuple[str, ...]:
+    """Notices of classes that no image has; a network learns nothing for them."""
+    empty = np.flatnonzero(counts == 0).tolist()
+    if empty == [0]:
+        return (f"{where}: labels begin at 1, so class 0 has no images; subtract 1 to number them from 0",)
+    if not empty:
+        return ()
+    what = f"{where}: {len(empty)} of {len(counts)} classes have no images"
+    return (f"{what}: {listed([str(i) for i in empty])}; leave them out, or number the others 0, 1, ...",)
 
 
 def _named(file: h5py.File) -> int:
     """How many classes the attribute `classes` names; 0 without one."""
-    try:
+    with hdf5.guarded(f"{file.filename}: attribute classes"):
         return np.size(file.attrs["classes"]) if "classes" in file.attrs else 0
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(
-            f"{file.filename}: attribute classes", f"is damaged ({error})", "copy or download it again"
-        ) from error
 
 
 def jpegs(file: h5py.File, limit_gib: float) -> list[Picture]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,30 +20,41 @@ from genkit.data import hdf5
 from genkit.errors import DataError, RecipeError
 from genkit_images.arrays import Array
 from genkit_images.batches import batch, rows_of
-from genkit_images.crops import CROPS, tried
-from genkit_images.folder import classes_of, pictures_below
+from genkit_images.crops import CROPS, Cropped, tried
+from genkit_images.forms import no_folder
+from genkit_images.layouts import MOST
+from genkit_images.notices import refused, summary
+from genkit_images.walking import classes_of, of_classes, pictures_below
 
 BLOCK = 4096  # pictures in flight
 BATCH = re.compile(r"train_data_batch_(\d+)(\.npz)?$")
 HELD_OUT = re.compile(r"val_data(\.npz)?$")
 
 
-def pack(source: Path, target: Path, size: int, crop: str, workers: int = 1) -> int:
+def pack(
+    source: Path,
+    target: Path,
+    size: int,
+    crop: str,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> int:
     """Write `train/images`, `train/labels` and attributes that say how; gives the number of images.
 
     `source` is a folder of classes, each a folder of pictures, or one with the batches of the downsampled ImageNet
-    (`train_data_batch_1`, ..., `val_data`, as pickles or .npz), whose images are taken as they are.
+    (`train_data_batch_1`, ..., `val_data`, as pickles or .npz), whose images are taken as they are. `say` is told what
+    was left out and converted.
 
     Raises:
         RecipeError: No such crop.
-        DataError: A picture cannot be read, the batches are of another size, or the target is there already.
+        DataError: Pictures cannot be read, the batches are of another size, or the target is there already.
     """
     if crop not in CROPS:
         raise RecipeError("--crop", f"there is no {crop!r}", f"there are {', '.join(CROPS)}")
     if target.exists():
         raise DataError(target, "is there already", "remove it, or choose another name")
     if not source.is_dir():
-        raise DataError(source, "no such folder", "name a folder of classes, or of batches")
+        raise no_folder(source)
     numbered = {int(found[1]): path for path in source.iterdir() if (found := BATCH.match(path.name))}
     batches = [numbered[i] for i in sorted(numbered)]
     with hdf5.writing(target) as file:
@@ -51,25 +63,35 @@ def pack(source: Path, target: Path, size: int, crop: str, workers: int = 1) -> 
             count = _batches(file, source, batches, size)
             told |= {"crop": "none", "filter": "that of the archive", "label_order": "that of the archive, from 0"}
         else:
-            count, classes = _pictures(file, source, size, crop, workers)
+            count, classes = _pictures(file, source, size, crop, workers, say)
             told |= {"crop": crop, "filter": CROPS[crop][1], "classes": classes, "pillow": PIL.__version__}
         file.attrs.update(told)
     return count
 
 
-def _pictures(file: h5py.File, source: Path, size: int, crop: str, workers: int) -> tuple[int, list[str]]:
-    names = pictures_below(source)
-    labels, _ = classes_of(source, names)
+def _pictures(
+    file: h5py.File, source: Path, size: int, crop: str, workers: int, say: Callable[[str], None]
+) -> tuple[int, list[str]]:
+    names, left_out = pictures_below(source)
+    labels, classes = classes_of(source, names)
     images = _images(file, "train", size, len(names))
+    errors: list[DataError] = []
+    done: Counter[str] = Counter()
     with _mapping(workers) as mapped:
         for first in range(0, len(names), BLOCK):
             jobs = [(str(source / name), crop, size) for name in names[first : first + BLOCK]]
             for i, found in enumerate(mapped(jobs), first):
-                if isinstance(found, tuple):
-                    raise DataError(*found)
-                images[i] = found
+                if not isinstance(found, Cropped):
+                    errors.append(DataError(*found))  # and on: one list of all that is wrong
+                elif not errors:
+                    images[i] = found.pixels
+                    done.update(found.told - {"colour"})
+    if errors:
+        raise refused(source, errors, len(names))
+    for text in (*summary(source, len(names), left_out, done), *of_classes(source, classes)):
+        say(text)
     file.create_dataset("train/labels", data=labels, fletcher32=True, chunks=True)
-    return len(names), sorted({name.partition("/")[0] for name in names})
+    return len(names), classes
 
 
 def _images(file: h5py.File, group: str, size: int, count: int) -> h5py.Dataset:
@@ -111,8 +133,8 @@ def _append(file: h5py.File, group: str, paths: list[Path], size: int) -> int:
         images[-len(found) :] = found
         numbers.append(labels - 1)
     whole = np.concatenate(numbers)
-    if whole.size == 0 or whole.min() < 0:
-        raise DataError(paths[0], "has no labels from 1 on", "use the published batches")
+    if whole.size == 0 or whole.min() < 0 or whole.max() >= max(MOST, len(whole)):
+        raise DataError(paths[0], f"has no labels from 1 on, up to {MOST:,}", "use the published batches")
     file.create_dataset(f"{group}/labels", data=whole, fletcher32=True, chunks=True)
     return len(whole)
 
@@ -122,7 +144,9 @@ def _batch(path: Path) -> tuple[Array, Array]:
         with path.open("rb") as stream:
             return batch(stream, path)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return rows_of(arrays["data"], arrays["labels"], path)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(path, f"is no readable batch ({error})", "copy or download it again") from error
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
+            found = arrays["data"], arrays["labels"]
+    except Exception as error:  # OSError, ValueError, zlib.error, ... as the bytes happen to be
+        cause = " ".join(f"{error}".split())[:120]
+        raise DataError(path, f"is no readable batch ({cause})", "copy or download it again") from error
+    return rows_of(*found, path)

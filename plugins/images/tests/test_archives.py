@@ -212,7 +212,9 @@ def test_fashion_mnist_has_28_pixels_or_two_black_ones_around(tmp_path, fashion,
         (packed_idx(np.zeros((2, 4, 4), np.uint8))[:-12], "cannot be unpacked"),
         (gzip.compress(b"\0\0\x08\x01\0\0\0\x02ab"), "no IDX file of bytes with 3 axes"),
         (gzip.compress(bytes((0, 0, 8, 3)) + b"\0\0\0\x02" * 3 + b"abc"), r"3 bytes for shape \(2, 2, 2\)"),
-        (gzip.compress(bytes((0, 0, 8, 3)) + b"\xff" * 12), "0 bytes for shape"),
+        (gzip.compress(bytes((0, 0, 8, 3)) + b"\xff" * 12), "bytes for shape"),
+        (gzip.compress(bytes((0, 0, 8, 3)) + b"\0\0\0\x02" * 3 + bytes(10**6)), r"9 bytes for shape \(2, 2, 2\)"),
+        (gzip.compress(bytes((0, 0, 8, 3)) + b"\x7f\0\0\0" * 3 + bytes(9)), "GiB of memory"),
     ],
 )
 def test_a_damaged_idx_file_is_one_line(tmp_path, content, says):

@@ -180,15 +180,10 @@ def test_a_broken_picture_is_named(tmp_path, damage):
     fill(tmp_path, [f"{i}.png" for i in range(5)])
     whole = (tmp_path / "3.png").read_bytes()
     if damage == "other format":
-        picture(0).save(tmp_path / "3.png", format="GIF")
+        picture(0).save(tmp_path / "3.png", format="ICO")
     else:
         (tmp_path / "3.png").write_bytes({"empty": b"", "text": b"hello", "half": whole[: len(whole) // 2]}[damage])
     assert "3.png: is no readable picture" in complaint(tmp_path)
-
-
-def test_pictures_of_16_bits_are_refused_rather_than_clipped(tmp_path):
-    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
-    assert "deep.png: has pixels of mode I;16" in complaint(tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [{"held_out": 0.6}, {"held_out": -0.1}, {"size": 0}])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import random
 from pathlib import Path
 
 import attrs
@@ -140,9 +142,10 @@ def test_test_images_are_held_out(tmp_path):
 
 def test_jpeg_files_are_decoded_as_pillow_does(tmp_path):
     pictures = [np.full((8, 8, 3), 25 * i, np.uint8) for i in range(6)]
+    pictures[0][..., 2] = 9  # else all would be grey, of one channel
     data = build(jpegs(tmp_path / "jpeg.h5", pictures, quality=95), labels=True)
     assert data.x.shape == (6, 3, 8, 8)
-    assert (data.x.float().mean((1, 2, 3)) - torch.arange(6) * 25).abs().max() < 2
+    assert (data.x.float().mean((1, 2, 3)) - torch.arange(6) * 25).abs().max() < 4
     assert data.cond["label"].tolist() == [0, 1, 0, 1, 0, 1]
 
 
@@ -269,3 +272,81 @@ def test_streamed_data_hold_no_images():
     data = build(path, max_gib=0.001)
     held = [v for v in attrs.asdict(data, recurse=False).values() if isinstance(v, torch.Tensor | np.ndarray)]
     assert held == []
+
+
+# ---- hostile and damaged -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 3, 64, 64)])
+def test_a_file_that_declares_more_than_it_has_is_refused_at_once(tmp_path, chunks):
+    with h5py.File(tmp_path / "lies.h5", "w") as file:
+        file.create_dataset("images", (10**12, 3, 64, 64), "u1", chunks=chunks)
+    for max_gib in (4.0, 1e9):
+        assert "was never written, or not all of it" in complaint(tmp_path / "lies.h5", max_gib=max_gib)
+
+
+def test_what_unpacks_to_more_than_the_memory_is_refused_before(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.h5"
+    hdf5.write(path, {"images": np.zeros((3000, 16, 16), np.uint8)}, {})
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 700}[name])
+    assert ":/images: needs 0.0 GiB of memory, there are 0.0; read it by parts" in complaint(path)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 769}[name])
+    assert len(build(path)) == 3000
+
+
+def hurt(raw: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(raw)
+    if chance.random() < 0.25:
+        return raw[: chance.randrange(len(raw))]
+    for _ in range(chance.choice((1, 3, 30))):
+        changed[chance.randrange(min(len(raw), chance.choice((600, 10**6))))] = chance.randrange(256)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("layout", ["own", "plain", "jpeg"])
+def test_damage_anywhere_is_one_line(tmp_path, layout):
+    path, chance, told = tmp_path / "whole.h5", random.Random(layout), 0
+    if layout == "own":
+        arrays = {"train/images": IMAGES[:30], "train/labels": LABELS[:30], "held_out/images": IMAGES[:3]}
+        hdf5.write(path, {**arrays, "held_out/labels": LABELS[:3]}, {"classes": ["a", "b", "c", "d"]})
+    elif layout == "plain":
+        plain(path, images=IMAGES[:30], labels=LABELS[:30])
+    else:
+        jpegs(path, [IMAGES[i].transpose(1, 2, 0) for i in range(3)])
+    whole, bad = path.read_bytes(), tmp_path / "bad.h5"
+    for _ in range(40):
+        bad.write_bytes(hurt(whole, chance))
+        for reader in (lambda: build(bad, labels=True), lambda: hdf5.described(bad), lambda: hdf5.verify(bad)):
+            try:
+                reader()
+            except DataError as error:
+                told += "bad.h5" in str(error) and "\n" not in str(error)  # anything else fails the test
+    assert told > 40
+
+
+def test_texts_in_a_file_are_verified_like_numbers(tmp_path):
+    with h5py.File(tmp_path / "texts.h5", "w") as file:
+        file["names"] = ["cat", "dog"]
+    first = hdf5.verify(tmp_path / "texts.h5")
+    with h5py.File(tmp_path / "texts.h5", "r+") as file:
+        file["names"][1] = "cow"
+    assert first.keys() == {"names"} and hdf5.verify(tmp_path / "texts.h5") != first
+
+
+def test_a_damaged_row_is_one_line_also_where_files_are_verified(own):
+    with h5py.File(own) as file:
+        chunk = file["train/images"].id.get_chunk_info(0)
+    damaged = bytearray(own.read_bytes())
+    damaged[chunk.byte_offset + chunk.size // 2] ^= 1
+    own.write_bytes(damaged)
+    with pytest.raises(DataError, match="images: is damaged"):
+        hdf5.verify(own)
+
+
+def test_a_file_that_must_not_be_read_is_not_called_damaged(own, monkeypatch):
+    def refuse(*ignored):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    assert "own.h5: must not be read by you; mend its rights" in complaint(own)

@@ -19,7 +19,7 @@ def evaluate(
     steps: Annotated[str | None, typer.Option(help="Numbers of sampling steps: 1,2")] = None,
     samples: Annotated[int | None, typer.Option(min=2, help="How many samples.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How often, each time from other latents.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the first latents.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first latents.")] = None,
     weights: Annotated[str | None, typer.Option(help="ema or raw.")] = None,
     checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     protocol: Annotated[str | None, typer.Option(help="How published figures were made, such as edm-fid.")] = None,
@@ -86,6 +86,6 @@ def _numbers(steps: str | None) -> tuple[int, ...] | None:
     from genkit.errors import RecipeError
 
     numbers = tuple(steps.split(",")) if steps else ()
-    if not all(n.isdecimal() and int(n) > 0 for n in numbers):
+    if not all(n.isdecimal() and len(n) < 10 and int(n) > 0 for n in numbers):
         raise RecipeError("--steps", f"{steps!r} is no list of numbers of steps", "for instance 1,2")
     return tuple(map(int, numbers)) or None

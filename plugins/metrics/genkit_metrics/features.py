@@ -60,6 +60,11 @@ def chosen(sampled: Sampled, feature: str) -> Tensor:
     return sampled.features[feature]
 
 
+def figures_of(component: Any, *figures: str) -> tuple[str, ...]:
+    """The names of figures that are known before there are data; none where features add something to them."""
+    return () if hasattr(component, "label") else figures
+
+
 def label_of(component: Any, context: Context) -> str:
     """What features that are made for some data alone add to the names of their figures."""
     return f"-{component.label(context)}" if hasattr(component, "label") else ""

@@ -12,7 +12,7 @@ from torch import Tensor
 from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Context, Sampled, setting, slot
-from genkit_metrics.features import FEATURE, chosen, label_of
+from genkit_metrics.features import FEATURE, chosen, figures_of, label_of
 from genkit_metrics.frechet import Factors, distance_from_factors, factor
 from genkit_metrics.moments import Moments
 from genkit_metrics.subsample import KINDS, PREFIXES, Subsample
@@ -48,6 +48,10 @@ class FrechetDistance:
     floor_max: int = setting(
         20_000, "training images kept for the floor, at most; of more, an even part", check=attrs.validators.ge(2)
     )
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return figures_of(self.features, "fd", "fd_held_out")
 
     def build(self, context: Context) -> FrechetAccumulator:
         label = label_of(self.features, context)

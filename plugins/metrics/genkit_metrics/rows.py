@@ -12,7 +12,7 @@ from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Context, setting, slot
 from genkit_metrics.feature_rows import Figures, Rows
-from genkit_metrics.features import FEATURE
+from genkit_metrics.features import FEATURE, figures_of
 from genkit_metrics.inception_score import inception_score
 from genkit_metrics.kid import kid
 from genkit_metrics.manifold import density_coverage, precision_recall
@@ -64,6 +64,10 @@ class PrecisionRecall:
     def least(self) -> int:
         return self.k + 1
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return figures_of(self.features, "precision", "recall")
+
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
 
@@ -97,6 +101,10 @@ class DensityCoverage:
 
     def __attrs_post_init__(self) -> None:
         _require_room(self.max_samples, self.k + 1)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return figures_of(self.features, "density", "coverage")
 
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
@@ -136,6 +144,10 @@ class KernelDistance:
     @property
     def least(self) -> int:
         return self.subset_size
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return figures_of(self.features, "kid")
 
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
@@ -187,6 +199,10 @@ class InceptionScore:
     @property
     def least(self) -> int:
         return self.splits
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return figures_of(self.features, "is")
 
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)

@@ -194,14 +194,16 @@ def page(history: History) -> str:
     return html.document(f"{_name(history)} – genkit", f"{body}{empty}{_details(history)}")
 
 
-def write(folder: Path) -> Path:
-    """Writes `report.html` into the run folder, whole or not at all, and returns its path.
+def write(folder: Path, out: Path | None = None) -> Path:
+    """Writes the page, whole or not at all, to `out`, by default `report.html` in the run folder; gives its path.
 
     Raises:
         CheckpointError: `folder` is no folder.
+        DataError: Nothing can be written there.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(folder, "there is no such run folder", "give the folder that holds recipe.toml")
-    atomic.write(folder / "report.html", page(read(folder)))
-    return folder / "report.html"
+    out = out or folder / "report.html"
+    atomic.write(out, page(read(folder)))
+    return out

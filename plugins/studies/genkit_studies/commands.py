@@ -82,7 +82,7 @@ def _with_seeds(asked: Question, text: str) -> Question:
         return asked
     try:
         numbers = [int(part) for part in text.split(",")]
-        if min(numbers) < 0 or (len(numbers) == 1 and numbers[0] < 1):
+        if min(numbers) < 0 or (len(numbers) == 1 and not 1 <= numbers[0] <= 10_000):
             raise ValueError
     except ValueError:
         raise RecipeError("--seeds", f"{text!r} says not which", "give how many, 3, or which, 0,1,7") from None
@@ -92,7 +92,7 @@ def _with_seeds(asked: Question, text: str) -> Question:
 
 def _plan(planned: Study, wanted: list[int], seconds: dict[str, float], slots: int, to_stdout: bool) -> float:
     """Show what will be done; the seconds that it will take."""
-    from genkit_studies import progress, study
+    from genkit_studies import comparison, progress, study
 
     rows = [["arm", "changes", "trials", "about"]]
     trials = [planned.trials[i] for i in wanted]
@@ -105,6 +105,8 @@ def _plan(planned: Study, wanted: list[int], seconds: dict[str, float], slots: i
     hours = f"about {whole / 3600:.2g} device hours, {show.clock(clock)} with {slots} at a time"
     show.table(rows, file=sys.stdout if to_stdout else sys.stderr)
     show.say(f"{counted}, {len(wanted)} to run" + (f"; {hours}" if wanted else ""))
+    for sentence in comparison.outlook(planned):
+        show.say(sentence)
     show.say(f"study {planned.folder}")
     return clock
 
@@ -118,14 +120,14 @@ def _agreed(seconds: float) -> bool:
 def _report(given: list[str], json: bool) -> None:
     """The tables of a study, made again from what is stored."""
     from genkit.errors import RecipeError
-    from genkit_studies import comparison, page, study
+    from genkit_studies import page, study, table
 
     if len(given) > 1:
         raise RecipeError("ablate report", f"{len(given)} studies", "name one")
     found = study.load(study.find(given[0] if given else "latest"))
-    names = [*comparison.write(found), page.write(found).name]
+    names = [*table.write(found), page.write(found).name]
     if json:
-        show.as_json(comparison.as_plain(found))
+        show.as_json(table.as_plain(found))
         return
     _compared(found)
     for name in names:
@@ -133,11 +135,11 @@ def _report(given: list[str], json: bool) -> None:
 
 
 def _compared(done: Study) -> None:
-    from genkit_studies import comparison
+    from genkit_studies import comparison, table
 
     rows = comparison.compare(done)
     for name in comparison.figure_names(done) or [""]:
-        show.table(comparison.table(done, rows, name))
+        show.table(table.table(done, rows, name))
         print()
     for sentence in comparison.sentences(done, rows):
         print(sentence)
@@ -145,10 +147,11 @@ def _compared(done: Study) -> None:
 
 def _present(done: Study, json: bool) -> None:
     """The table, what it says, where the runs are, and the exit code."""
-    from genkit_studies import comparison, page, study
+    from genkit_studies import comparison, page, study, table
 
-    comparison.write(done)
+    table.write(done)
     report = page.write(done)
+    study.save(comparison.looked(done))
     show.as_json(study.as_plain(done)) if json else _compared(done)
     if not json:
         for trial in done.trials:

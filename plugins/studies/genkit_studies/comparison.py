@@ -1,34 +1,35 @@
-"""A study compared: each arm's figures over its seeds, its paired difference to the baseline, and what that says."""
+"""A study compared: each arm's figures over its seeds, what it is worth against the baseline, and what that says."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping
-from math import isfinite, nan
-from typing import Any
+from collections.abc import Callable, Mapping
+from math import inf, isfinite, nan
 
 import attrs
 
-from genkit.data import atomic
 from genkit.evaluation import results
-from genkit_studies import statistics, study
-from genkit_studies.statistics import Difference, Estimate, Noise
-from genkit_studies.study import Arm, Study
+from genkit_studies import power, statistics, study
+from genkit_studies.statistics import Effect, Estimate, Family, Noise
+from genkit_studies.study import Arm, Study, Trial
 
 GAP = "–"
+OPEN = ("todo", "running", "preempted")  # states of trials that a study still waits for
 
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One arm. `figures`, `differences` and `noise` are by the figure's name; what cannot be said is absent."""
+    """One arm. `figures`, `effects` and `noise` are by the figure's name; what cannot be said is absent.
+
+    Attributes:
+        families: By figure, how all arms were compared; the same in every row.
+    """
 
     arm: Arm
     state: str
     seconds: float
     figures: Mapping[str, Estimate]
-    differences: Mapping[str, Difference]
+    effects: Mapping[str, Effect]
+    families: Mapping[str, Family]
     noise: Mapping[str, Noise]
 
 
@@ -40,34 +41,97 @@ def figure_names(of: Study) -> list[str]:
 
 def better(of: Study, name: str) -> str:
     """Which way a figure improves, as its metric says: "lower", "higher", or "" where it says nothing."""
-    metric = of.arms[0].recipe.metrics.get(name.partition(".")[0])
-    return str(getattr(metric, "better", ""))
+    return better_of(of.arms[0], name)
 
 
 def compare(of: Study) -> list[Row]:
     """A row for each arm, the baseline first. Diverged trials have no figure and are counted in `state`."""
-    names, rows = figure_names(of), []
-    by_arm = {arm.label: {name: _by_seed(of, arm, name) for name in names} for arm in of.arms}
-    base = of.arms[0].label
-    differences = {
-        name: statistics.differences(by_arm[base][name], {a: f[name] for a, f in by_arm.items() if a != base})
+    names, error = figure_names(of), level(of)
+    values = {arm.label: {name: _values(of, arm, name) for name in names} for arm in of.arms}
+    base, *others = values
+    families = {
+        name: statistics.compare(values[base][name], {arm: values[arm][name] for arm in others}, error)
         for name in names
     }
-    for arm in of.arms:
-        figures = {n: statistics.estimate(list(v.values())) for n, v in by_arm[arm.label].items() if v}
-        own = {n: found[arm.label] for n, found in differences.items() if arm.label in found}
-        trials = of.of(arm)
-        spent, told = sum(t.seconds for t in trials), {n: _noise(of, arm, n) for n in names}
-        noise = {n: one for n, one in told.items() if one.evaluation is not None}
-        rows.append(
-            Row(arm=arm, state=study.states(trials), seconds=spent, figures=figures, differences=own, noise=noise)
-        )
-    return rows
+    return [_row(of, arm, values[arm.label], families) for arm in of.arms]
+
+
+def _row(of: Study, arm: Arm, values: Mapping[str, list[float]], families: Mapping[str, Family]) -> Row:
+    trials, label = of.of(arm), arm.label
+    told = {name: _noise(of, arm, name) for name in values}
+    return Row(
+        arm=arm,
+        state=study.states(trials),
+        seconds=sum(t.seconds for t in trials),
+        figures={name: statistics.estimate(v, families[name].ratio) for name, v in values.items() if v},
+        effects={name: family.effects[label] for name, family in families.items() if label in family.effects},
+        families=families,
+        noise={name: one for name, one in told.items() if one.evaluation is not None},
+    )
 
 
 def _noise(of: Study, arm: Arm, name: str) -> Noise:
-    trials = [t for t in of.of(arm) if t.seed in _by_seed(of, arm, name) and name in t.by_seed]
+    trials = [t for t in of.of(arm) if isfinite(_figure(t, name)) and name in t.by_seed]
     return statistics.noise([t.by_seed[name] for t in trials])
+
+
+# ---- looks: seeds that are added after a verdict was told ------------------------------------------
+
+
+def complete(of: Study) -> int:
+    """For how many seeds no trial is waited for."""
+    waiting = {trial.seed for trial in of.trials if trial.state in OPEN}
+    return sum(seed not in waiting for seed in of.seeds)
+
+
+def looked(of: Study) -> Study:
+    """The study after it was told: with one look more, if there was a verdict and seeds are new since the last."""
+    now = complete(of)
+    if now < statistics.ENOUGH or now <= max(of.looks, default=0):
+        return of
+    return attrs.evolve(of, looks=(*of.looks, now), planned=of.planned or len(of.seeds))
+
+
+def looks(of: Study) -> tuple[int, ...]:
+    """The seeds of each look, with that of now as the last."""
+    now = max(complete(of), 1)
+    return (*(look for look in of.looks if look < now), now)
+
+
+def level(of: Study) -> float:
+    """The error that the verdict of now may make, of 5% for the whole study: see `power.level`."""
+    return power.level(looks(of), of.planned or len(of.seeds))
+
+
+def outlook(of: Study, usual: float | None = None) -> list[str]:
+    """What the study will find, and with one seed more: a sentence, or none if there is no noise to go by.
+
+    Args:
+        usual: The standard deviation of the logarithm of a recipe's figure, for a study without trials.
+    """
+    name = next(iter(figure_names(of)), "")
+    samples = [_values(of, arm, name) for arm in of.arms] if name else []
+    ratio = statistics.positive(samples)
+    sd = statistics.spread([statistics.scaled(values, ratio) for values in samples]) or (usual if ratio else None)
+    if not sd or len(of.arms) < 2:
+        return []
+    found = power.outlook(len(of.arms) - 1, len(of.seeds), sd, ratio, of.looks, of.planned)
+    return [_outlook(found, ratio)]
+
+
+def _outlook(found: power.Outlook, ratio: bool) -> str:
+    def said(effect: float | None) -> str:
+        if effect is None:
+            return "nothing"
+        return f"{effect:.3g} times better or worse" if ratio else f"a difference of {effect:.2g}"
+
+    text = f"With {found.seeds} seed{'s' * (found.seeds > 1)}, 8 of 10 studies find {said(found.smallest)}"
+    text += f"; with one more, {said(found.one_more)}"
+    worse = found.smallest and found.one_more and found.one_more >= found.smallest
+    return f"{text}, as this look has spent the error: add several at once." if worse else f"{text}."
+
+
+# ---- words -----------------------------------------------------------------------------------------
 
 
 def sentences(of: Study, rows: list[Row]) -> list[str]:
@@ -83,176 +147,84 @@ def sentences(of: Study, rows: list[Row]) -> list[str]:
         return [*said, "One seed: no noise estimate, so no difference here can be called real."]
     if name in rows[0].noise:
         said += [f"Noise of {rows[0].arm.label}, as standard deviations: {_spread(rows[0].noise[name])}."]
-    told = {row.arm.label: row.differences[name] for row in rows if name in row.differences}
-    clear = [f"{a} ({_signed(d.estimate.mean)}{_verdict(d, way)})" for a, d in told.items() if d.clear]
-    noise = [a for a, d in told.items() if d.clear is False]
-    unknown = [a for a, d in told.items() if d.clear is None]
+    told = {row.arm.label: row.effects[name] for row in rows if name in row.effects}
+    clear = [f"{label} ({effect(one, way)})" for label, one in told.items() if one.clear]
+    noise = [label for label, one in told.items() if one.clear is False]
+    unknown = [label for label, one in told.items() if one.clear is None]
     said += [f"Differences that matter: {', '.join(clear)}."] if clear else []
     said += [f"Within noise of the baseline: {', '.join(noise)}."] if noise else []
-    said += [f"Fewer than three paired seeds, so no verdict: {', '.join(unknown)}."] if unknown else []
+    said += [f"Fewer than three seeds, so no verdict: {', '.join(unknown)}."] if unknown else []
+    family = rows[0].families[name]
+    said += [*_unlike(of, family), *(_looks(of) if family.procedure else [])]
+    said += outlook(looked(of)) if (noise or unknown) and family.procedure != "welch" else []
     return said + [f"{row.arm.label}: {row.state}." for row in rows if "diverged" in row.state]
 
 
-def table(of: Study, rows: list[Row], figure: str = "") -> list[list[str]]:
-    """A header and a row for each arm, as text: mean and interval, then the difference and its interval.
+def _unlike(of: Study, family: Family) -> list[str]:
+    if family.noisy is None:
+        return []
+    times = f"{family.excess:.2g} times as much as" if family.excess < inf else "and not"
+    who = family.noisy or of.arms[0].label
+    return [f"Seeds of {who} scatter {times} those of the other arms, so each arm is judged by its own noise."]
+
+
+def _looks(of: Study) -> list[str]:
+    n = looks(of)
+    planned = of.planned or len(of.seeds)
+    if len(n) == 1 and n[0] >= planned:
+        return []
+    seeds = f"with {n[-1]} of {planned} planned seeds" if n[-1] < planned else f"with {n[-1]} seeds"
+    before = f" after looks at {', '.join(map(str, n[:-1]))}" * (len(n) > 1)
+    left = f"may err in {100 * level(of):.2g}% of studies, so its intervals are wider"
+    return [f"A verdict {seeds}{before} {left}."]
+
+
+def effect(one: Effect, way: str = "") -> str:
+    """In words: "1.93 times worse [1.31, 2.84]" or "+0.31 [+0.12, +0.5], worse"; a range as "(1.2 to 3)".
 
     Args:
-        figure: The only one to show; all if not given.
+        way: As `better` gives. Ratios are turned so that better is above 1, too.
     """
-    names = [figure] if figure else figure_names(of)
-    head = ["arm", "state"]
-    for name in names:
-        head += [f"{name}{_arrow(better(of, name))}", "difference"]
-        head += ["noise of training, evaluation"] * _known(rows, name)
-    body = []
-    for row in rows:
-        line = [row.arm.label, row.state]
-        for name in names:
-            line += cells(row, name)
-            line += [_noises(row.noise.get(name))] * _known(rows, name)
-        body.append(line)
-    return [head, *body]
+    improved = bool(way) and (one.value < float(one.ratio)) == (way == "lower")
+    word = "" if not way or one.value == float(one.ratio) else " better" if improved else " worse"
+    if not one.ratio:
+        return f"{one.value:+.3g}{span(one, lambda v: f'{v:+.3g}')}{word and ','}{word}"
+    if way and one.value < 1:
+        low, high = (None if end is None else 1 / end for end in (one.high, one.low))
+        one = attrs.evolve(one, value=1 / one.value, low=low, high=high)
+    return f"{_factor(one.value)} times{word}{span(one, _factor)}"
 
 
-def cells(row: Row, name: str) -> list[str]:
-    """A figure of an arm, and its difference to the baseline, as text."""
-    return [_estimate(row.figures.get(name)), _difference(row.differences.get(name))]
+def _figure(trial: Trial, name: str) -> float:
+    """A figure of a trial; not finite where there is none."""
+    return trial.figures.get(name, nan) if trial.state == "done" else nan
 
 
-def markdown(of: Study) -> str:
-    """`table.md`."""
-    rows = compare(of)
-    head, *body = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in r] for r in table(of, rows)]
-    lines = [f"| {' | '.join(r)} |" for r in (head, ["---"] * len(head), *body)]
-    changes = [f"- `{row.arm.label}`: {'; '.join(row.arm.changes)}" for row in rows if row.arm.changes]
-    return "\n".join([*lines, "", *sentences(of, rows), note(rows), "", *changes, ""])
+def _values(of: Study, arm: Arm, name: str) -> list[float]:
+    return [value for trial in of.of(arm) if isfinite(value := _figure(trial, name))]
 
 
-def latex(of: Study) -> str:
-    r"""`table.tex`, for `\usepackage{booktabs}`."""
-    rows = table(of, compare(of))
-    head, *body = [" & ".join(map(_tex, r)) + r" \\" for r in rows]
-    lines = [
-        rf"\begin{{tabular}}{{{'ll'.ljust(len(rows[0]), 'r')}}}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-    ]
-    return "\n".join([*lines, r"\end{tabular}", ""])
+def better_of(arm: Arm, name: str) -> str:
+    """As `better`, by an arm's own metrics."""
+    return str(getattr(arm.recipe.metrics.get(name.partition(".")[0]), "better", ""))
 
 
-def comma_separated(of: Study) -> str:
-    """`table.csv`: a line for each arm and figure, with full numbers."""
-    out = io.StringIO()
-    lines = [line for row in as_plain(of)["rows"] for line in row.pop("lines")]
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
+def span(one: Estimate | Effect, told: Callable[[float], str]) -> str:
+    """An interval in brackets; a range, which is none, in parentheses."""
+    if one.low is None or one.high is None:
+        return ""
+    low, high = told(one.low), told(one.high)
+    return f" ({low} to {high})" if one.kind == "range" else f" [{low}, {high}]"
 
 
-COLUMNS = (
-    "arm", "state", "figure", "better", "n", "mean", "interval", "low", "high",
-    "difference", "difference_n", "difference_low", "difference_high", "p", "holm_p",
-    "training_noise", "evaluation_noise", "seconds",
-)  # fmt: skip
-NOTE = (
-    "In brackets: the 95% t-interval over three seeds or more, the range of two. Differences are paired by seed, "
-    "their intervals at the level at which Holm's procedure tests the arm. "
-)
-
-
-def note(rows: list[Row]) -> str:
-    """How the table is to be read."""
-    if any(row.noise for row in rows):
-        return f"{NOTE}Noise is told as standard deviations; intervals hold that of training and of evaluation."
-    return f"{NOTE}They hold the noise of training and of evaluation together; evaluate.seeds=3 tells the two apart."
-
-
-def as_plain(of: Study) -> dict[str, Any]:
-    """`table.json`."""
-    rows = compare(of)
-    told = [{"arm": r.arm.label, "changes": r.arm.changes, "state": r.state, "lines": _lines(of, r)} for r in rows]
-    return {"study": of.name, "id": of.id, "metric": of.metric, "summary": sentences(of, rows), "rows": told}
-
-
-def write(of: Study) -> list[str]:
-    """Write `table.md`, `.tex`, `.csv` and `.json` into the study's folder; gives their names."""
-    made = {
-        "table.md": markdown(of),
-        "table.tex": latex(of),
-        "table.csv": comma_separated(of),
-        "table.json": json.dumps(as_plain(of), indent=1) + "\n",
-    }
-    for name, text in made.items():
-        atomic.write(of.folder / name, text)
-    return list(made)
-
-
-def _lines(of: Study, row: Row) -> list[dict[str, Any]]:
-    found = []
-    for name, one in row.figures.items():
-        line: dict[str, Any] = {"arm": row.arm.label, "state": row.state, "figure": name, "better": better(of, name)}
-        line |= {"n": one.n, "mean": one.mean, "interval": one.kind, "low": one.low, "high": one.high}
-        if paired := row.differences.get(name):
-            d = paired.estimate
-            line |= {"difference": d.mean, "difference_n": d.n, "difference_low": d.low, "difference_high": d.high}
-            line |= {"p": paired.p, "holm_p": paired.adjusted}
-        if noise := row.noise.get(name):
-            line |= {"training_noise": noise.training, "evaluation_noise": noise.evaluation}
-        found.append({**line, "seconds": row.seconds})
-    return found
-
-
-def _by_seed(of: Study, arm: Arm, name: str) -> dict[int, float]:
-    """A figure of an arm by seed; one that is not finite is no figure."""
-    return {t.seed: t.figures[name] for t in of.of(arm) if t.state == "done" and isfinite(t.figures.get(name, nan))}
-
-
-def _arrow(way: str) -> str:
-    return f" ({way} is better)" if way else ""
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3g}"
-
-
-def _verdict(one: Difference, way: str) -> str:
-    return "" if not way else ", better" if (one.estimate.mean < 0) == (way == "lower") else ", worse"
-
-
-def _estimate(one: Estimate | None) -> str:
-    if one is None:
-        return GAP
-    return f"{one.mean:.3g}" + (f" [{one.low:.3g}, {one.high:.3g}]" if one.low is not None else "")
-
-
-def _difference(one: Difference | None) -> str:
-    if one is None:
-        return GAP
-    low, high = one.estimate.low, one.estimate.high
-    between = f" [{low:+.3g}, {high:+.3g}]" if low is not None and high is not None else ""
-    return f"{_signed(one.estimate.mean)}{between}"
-
-
-def _known(rows: list[Row], name: str) -> bool:
-    return any(name in row.noise for row in rows)
-
-
-def _noises(one: Noise | None) -> str:
-    if one is None:
-        return GAP
-    return ", ".join(GAP if value is None else f"{value:.2g}" for value in (one.training, one.evaluation))
+def _factor(value: float) -> str:
+    """Three digits, or as many as it takes to be on the same side of 1."""
+    for digits in range(3, 17):
+        if value == 1 or float(text := f"{value:.{digits}g}") != 1:
+            break
+    return text if value != 1 else "1"
 
 
 def _spread(one: Noise) -> str:
     parts = {"training": one.training, "evaluation": one.evaluation}
     return ", ".join(f"{value:.2g} of {what}" for what, value in parts.items() if value is not None)
-
-
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
-    special |= {"<": r"\textless{}", ">": r"\textgreater{}"} | {c: f"\\{c}" for c in "&%$#_{}"}
-    return "".join(special.get(c, c) for c in text)

@@ -14,13 +14,13 @@ from typing import Any
 import attrs
 
 from genkit.errors import GenkitError, RecipeError
-from genkit.kernel import tables, toml
+from genkit.kernel import tables
 from genkit.kernel.identity import identity
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
 from genkit.kernel.resolving import plain, stop
 from genkit.kernel.tables import Edit, Layers
-from genkit.kinds import names
+from genkit.kinds import closest, names
 from genkit_studies.study import Arm
 
 MAX_ARMS = 100
@@ -114,7 +114,7 @@ def picks(question: Question) -> list[Pick]:
     """
     factors, name = question.factors, question.design
     if name not in DESIGNS:
-        hint = toml.closest(name, DESIGNS) or f"designs: {', '.join(DESIGNS)}"
+        hint = closest(name, DESIGNS, f"designs: {', '.join(DESIGNS)}")
         raise RecipeError("design", f"no design {name!r}", hint)
     if not factors:
         raise RecipeError("ablate", "nothing to swap", "give --swap slot=component, or --from A --to B")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import log
 from pathlib import Path
 
 from genkit.data import atomic
@@ -10,8 +11,9 @@ from genkit.evaluation.results import finite
 from genkit_reports import html
 from genkit_reports.charts import Series, chart, running_median
 from genkit_reports.history import read
-from genkit_studies import comparison
+from genkit_studies import comparison, table
 from genkit_studies.comparison import Row
+from genkit_studies.statistics import Effect
 from genkit_studies.study import Arm, Study, Trial
 
 STYLE = """
@@ -19,6 +21,7 @@ STYLE = """
 .effects .lane{position:relative;height:1.3rem;border-bottom:1px solid var(--line)}
 .effects .zero{position:absolute;top:-.3rem;bottom:-.3rem;border-left:1px dashed var(--soft)}
 .effects .span{position:absolute;top:calc(50% - 1px);height:2px;background:var(--c0)}
+.effects .range{background:none;border-top:2px dashed var(--c0)}
 .effects .dot{position:absolute;top:calc(50% - 5px);width:10px;height:10px;margin-left:-5px;border-radius:50%;
 background:var(--c0)}.effects .noise{opacity:.45}.effects code{color:var(--ink)}
 .wide td{white-space:nowrap}section .note{margin-bottom:1rem}
@@ -78,15 +81,16 @@ def _header(of: Study, rows: list[Row]) -> str:
 
 def _figures(of: Study, rows: list[Row]) -> str:
     """A table for each figure, that which the study is about first."""
-    tables = [html.table(comparison.table(of, rows, name)) for name in comparison.figure_names(of) or [""]]
-    return html.section("Figures", f"<p class=note>{escape(comparison.note(rows))}</p>{''.join(tables)}")
+    tables = [html.table(table.table(of, rows, name)) for name in comparison.figure_names(of) or [""]]
+    return html.section("Figures", f"<p class=note>{escape(table.note(rows))}</p>{''.join(tables)}")
 
 
 def _effects(of: Study, rows: list[Row]) -> str:
-    """Each arm's difference to the baseline with its interval, on one scale."""
+    """Each arm against the baseline with its interval, on one scale; on the logarithm for ratios."""
     names = comparison.figure_names(of)
-    told = [(row.arm.label, row.differences[names[0]]) for row in rows if names and names[0] in row.differences]
-    ends = [v for _, d in told for v in (d.estimate.mean, d.estimate.low, d.estimate.high) if v is not None]
+    told = [(row.arm.label, row.effects[names[0]]) for row in rows if names and names[0] in row.effects]
+    drawn = {label: _drawn(one) for label, one in told}
+    ends = [v for points in drawn.values() for v in points if v is not None]
     if not ends:
         return ""
     low, high = min(0.0, *ends), max(0.0, *ends)
@@ -95,20 +99,29 @@ def _effects(of: Study, rows: list[Row]) -> str:
     def at(value: float) -> str:
         return f"{100 * (value - low + air) / (high - low + 2 * air):.2f}%"
 
-    lanes = []
-    for label, d in told:
-        one = d.estimate
+    lanes, way = [], comparison.better(of, names[0])
+    for label, one in told:
+        value, left, right = drawn[label]
         span = ""
-        if one.low is not None and one.high is not None:
-            wide = 100 * (one.high - one.low) / (high - low + 2 * air)
-            span = f'<i class=span style="left:{at(one.low)};width:{wide:.2f}%"></i>'
-        lane = f'<i class=zero style="left:{at(0)}"></i>{span}<i class=dot style="left:{at(one.mean)}"></i>'
-        look = "lane" if d.clear else "lane noise"
-        lanes.append(f'<span>{escape(label)}</span><div class="{look}">{lane}</div><code>{one.mean:+.3g}</code>')
-    way = comparison.better(of, names[0])
-    note = f"<p class=note>{escape(names[0])}, difference to {escape(of.arms[0].label)}"
-    note += f"; {way} is better" * bool(way) + "; pale: within noise, or too few seeds to tell</p>"
-    return html.section("Effects", f"{note}<div class=effects>{''.join(lanes)}</div>")
+        if left is not None and right is not None:
+            wide = 100 * (right - left) / (high - low + 2 * air)
+            thin = " range" * (one.kind == "range")
+            span = f'<i class="span{thin}" style="left:{at(left)};width:{wide:.2f}%"></i>'
+        lane = f'<i class=zero style="left:{at(0)}"></i>{span}<i class=dot style="left:{at(value)}"></i>'
+        look = "lane" if one.clear else "lane noise"
+        lanes.append(
+            f'<span>{escape(label)}</span><div class="{look}">{lane}</div><code>{comparison.effect(one, way)}</code>'
+        )
+    ratio = told[0][1].ratio
+    note = f"<p class=note>{escape(names[0])} against {escape(of.arms[0].label)}" + ", as ratios" * ratio
+    note += f"; {way} is better" * bool(way) + "; pale: within noise, or too few seeds to tell; dashed: a range of two"
+    return html.section("Effects", f"{note}</p><div class=effects>{''.join(lanes)}</div>")
+
+
+def _drawn(one: Effect) -> tuple[float, float | None, float | None]:
+    """Where an effect and its ends are drawn; no change is at 0."""
+    value, low, high = (v if v is None or not one.ratio else log(v) for v in (one.value, one.low, one.high))
+    return value or 0.0, low, high
 
 
 def _first(of: Study, arm: Arm) -> Trial:

@@ -35,8 +35,8 @@ def plan(question: Question, device: str) -> Study:
     seeds = question.seeds or (base.train.seed,)
     if len(set(seeds)) < len(seeds):
         raise RecipeError("seeds", f"{max(seeds, key=seeds.count)} stands twice", "name each once")
-    if min(seeds) < 0:
-        raise RecipeError("seeds", f"{min(seeds)} is below 0", "name seeds from 0 on")
+    if not 0 <= min(seeds) <= max(seeds) < 2**63:
+        raise RecipeError("seeds", f"{min(seeds)} to {max(seeds)}", "name seeds from 0 to 2^63 - 1")
     _require_metric(question.metric, base)
     data = _Data(device)
     trials = tuple(_trial(arm, seed, data) for arm in arms for seed in seeds)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from genkit.cli import show
 from genkit.evaluation import results
 from genkit.runs import store
-from genkit_studies import comparison, study
+from genkit_studies import comparison, study, table
 from genkit_studies.comparison import Row
 from genkit_studies.study import Arm, Study, Trial
 
@@ -54,8 +54,8 @@ def board(of: Study, rows: Sequence[Row], share: Share) -> list[list[str]]:
     for row in rows:
         trials = of.of(row.arm)
         cells = [_cell(t, name, share) for t in trials] if single else [study.states(trials)]
-        body.append([row.arm.label, *cells, *comparison.cells(row, name)])
-    return [["arm", *seeds, name or "figure", "difference"], *body]
+        body.append([row.arm.label, *cells, *table.cells(row, name)])
+    return [["arm", *seeds, name or "figure", table.AGAINST], *body]
 
 
 def _cell(trial: Trial, name: str, share: Share) -> str:

@@ -70,6 +70,8 @@ class Study:
         metric: The figure that it is about, such as "fd.fd@1"; empty if none was named.
         arms: The baseline first.
         trials: Arm by arm, each with its seeds in order.
+        looks: How many seeds were complete whenever a verdict was told; each has spent some of its error.
+        planned: The seeds that it was meant to have when it was first looked at; 0 before.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Study:
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...]
     trials: tuple[Trial, ...]
+    looks: tuple[int, ...] = ()
+    planned: int = 0
 
     def of(self, arm: Arm) -> tuple[Trial, ...]:
         """The trials of an arm, in order of the seeds."""
@@ -93,7 +97,7 @@ def save(study: Study) -> None:
     """Write `study.json`, whole or not at all; folders of runs are told from the runs root."""
     whole = {
         "format": FORMAT,
-        **{name: getattr(study, name) for name in ("name", "id", "design", "metric", "seeds")},
+        **{name: getattr(study, name) for name in ("name", "id", "design", "metric", "seeds", "looks", "planned")},
         "arms": [{"label": a.label, "changes": a.changes, "recipe": a.recipe.tree()} for a in study.arms],
         "trials": [{**attrs.asdict(t), "folder": _told(t.folder)} for t in study.trials],
     }
@@ -114,7 +118,9 @@ def load(folder: Path) -> Study:
         arms = [Arm(label=a["label"], changes=tuple(a["changes"]), recipe=_recipe(a, path)) for a in known["arms"]]
         trials = [Trial(**{**t, "folder": store.root() / t["folder"]}) for t in known["trials"]]
         plain = {name: known[name] for name in ("name", "id", "design", "metric")}
-        return Study(folder=folder, **plain, arms=tuple(arms), seeds=tuple(known["seeds"]), trials=tuple(trials))
+        looks = {"looks": tuple(known.get("looks", ())), "planned": known.get("planned", 0)}
+        seeds = tuple(known["seeds"])
+        return Study(folder=folder, **plain, arms=tuple(arms), seeds=seeds, trials=tuple(trials), **looks)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(path, f"is damaged ({error!r})", "give the same `genkit ablate` again") from error
 

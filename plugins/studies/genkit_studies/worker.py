@@ -20,12 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
+import torch  # noqa: F401 - once, for all jobs
 
-from genkit.errors import GenkitError
+from genkit.errors import GenkitError, OutOfMemory
+from genkit.training.signals import SIGNALS
 
 CRASHED, OUT_OF_MEMORY = 70, 71  # exit codes beside those of the command line
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 # What jobs would import, each for itself and for seconds: torch's optimizers ask for its compiler when they are made.
@@ -103,21 +103,17 @@ def _call(job: Mapping[str, Any]) -> None:
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
+        code = OUT_OF_MEMORY if isinstance(left.__cause__, OutOfMemory) else code
     except GenkitError as error:
         print(f"genkit: {error}", file=sys.stderr)
         code = error.exit_code
-    except BaseException as error:
+    except BaseException:
         traceback.print_exc()
-        code = OUT_OF_MEMORY if _is_memory(error) else CRASHED
+        code = CRASHED
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Whether memory was lacking, on a card or elsewhere; torch's allocator for CPUs has no exception of its own."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def reason(log: Path) -> str:

@@ -1,8 +1,10 @@
 """Studies that start no Python anew."""
 
 import contextlib
+import importlib.util
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,13 @@ def forked_slots(monkeypatch):
 
     monkeypatch.setattr(ablation, "LocalPool", ForkedPool)
     monkeypatch.setattr(tryout, "SECONDS", 0.0)
+
+
+@pytest.fixture(scope="session")
+def verdicts():
+    """The committed simulation of studies."""
+    benchmarks = Path(__file__).parents[3] / "benchmarks"
+    spec = importlib.util.spec_from_file_location("verdicts", benchmarks / "verdicts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -47,14 +47,14 @@ def ended(study, number, **how):
 
 def test_the_board_shows_each_trial_and_what_is_known(study):
     assert board(study) == [
-        ["arm", "seed 0", "seed 1", "fd.fd@1", "difference"],
+        ["arm", "seed 0", "seed 1", "fd.fd@1", "against the baseline"],
         ["baseline", "0.5", "25%", "0.5", "–"],
         ["loss=l2", "·", "·", "–", "–"],
     ]
     store.event(study.trials[1].folder, event="step", k=400)
     assert board(study)[1][2] == "evaluating"
     worse = ended(ended(study, 2, state="done", figures={"fd.fd@1": 0.75}), 3, state="crashed", reason="it broke")
-    assert board(worse)[2] == ["loss=l2", "0.75", "crashed", "0.75", "+0.25"]
+    assert board(worse)[2] == ["loss=l2", "0.75", "crashed", "0.75", "1.5 times worse"]
 
 
 def test_many_seeds_are_counted(study):

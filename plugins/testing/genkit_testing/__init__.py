@@ -1,0 +1,3 @@
+"""The laws of components, for the tests of plugins: `from genkit.testing import laws`."""
+
+GENKIT_API = 1
