@@ -18,7 +18,6 @@ COMMANDS = {
     "run": ("genkit.cli.run:run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
     "sample": ("genkit.cli.sample:sample", "Draw samples of a run."),
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
-    "components": ("genkit.cli.components:app", "What recipes can be made of."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
 }
 MEMORY = "can't allocate memory"  # of torch's allocator for CPUs

@@ -25,7 +25,6 @@ def run(
     again: Annotated[bool, typer.Option("--again", help="Repeat in a folder of its own.")] = False,
     gpus: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of this machine.")] = 1,
     trial: Annotated[bool, typer.Option("--trial", help="The run is part of a study.", hidden=True)] = False,
-    smoke: Annotated[Path | None, typer.Option(help="Two steps; write the time of all.", hidden=True)] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe, evaluate it and write its report; or go on where it stopped."""
@@ -48,9 +47,6 @@ def run(
         tryout.check(planned)
         described = describe(planned)
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
-        return
-    if smoke:
-        tryout.estimate(checked, device, smoke)
         return
     with show.progress() as watch:
         result = running.run(checked, out, device=device, fresh=fresh, again=again, trial=trial, watch=watch)

@@ -19,10 +19,9 @@ from urllib.request import urlopen
 import attrs
 
 from genkit.data import atomic
-from genkit.errors import DataError, PluginError, RecipeError
+from genkit.errors import DataError, PluginError
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, registry
-from genkit.kinds import names
 
 CHUNK = 2**20
 TIMEOUT_SEC = 30  # without a byte
@@ -66,17 +65,6 @@ def offered() -> dict[str, PublicFile]:
                 raise PluginError(name, f"{plugin.distribution} and another plugin offer this file", "leave one out")
             found[name] = registry.imported(Lazy(*lazy), name)
     return found
-
-
-def pick(name: str) -> PublicFile:
-    """An offered file by its name.
-
-    Raises:
-        RecipeError: No plugin offers it.
-    """
-    if name not in (there := offered()):
-        raise RecipeError(name, "no plugin offers such a file", f"there are {names(there)}")
-    return there[name]
 
 
 def present(file: PublicFile, cache: Path | None = None) -> Path | None:

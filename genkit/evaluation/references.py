@@ -95,16 +95,6 @@ def is_statistics(path: Path) -> bool:
         return str(file.attrs.get("format", "")).startswith("genkit statistics")
 
 
-def features_of(path: Path) -> str:
-    """The name of the features that statistics are of; empty for a file that holds none."""
-    if not is_statistics(path):
-        return ""
-    if path.suffix == ".npz":
-        return PUBLISHED
-    with hdf5.opened(path) as file, hdf5.guarded(path):
-        return str(file.attrs.get("features", ""))
-
-
 def read(path: Path) -> Statistics:
     """Statistics from .h5 or .npz.
 

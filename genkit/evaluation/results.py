@@ -19,16 +19,6 @@ def is_floor(name: str) -> bool:
     return name.partition("@")[0].endswith("_floor")
 
 
-def by_seed_of(evaluation: dict[str, Any]) -> dict[str, list[float]]:
-    """The same with the figure of each evaluation seed; empty if there was one."""
-    found: dict[str, list[float]] = {}
-    for n, row in evaluation.get("steps", {}).items():
-        for figures in row.get("by_seed", ()):
-            for name, value in figures.items():
-                found.setdefault(f"{name}@{n}", []).append(value)
-    return found
-
-
 def figures_table(evaluation: Table) -> list[list[str]]:
     """A header, then a row for each figure: its value for each number of sampling steps, and its floor.
 

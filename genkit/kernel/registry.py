@@ -6,14 +6,13 @@ import contextlib
 import functools
 import importlib
 import sys
-from collections.abc import Mapping
 from types import FrameType
 from typing import Any, NamedTuple
 
 from genkit.errors import GenkitError, PluginError, RecipeError
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, index
-from genkit.kinds import KINDS, Context, Kind, Setup, closest, fields, names
+from genkit.kinds import KINDS, Context, Kind, Setup, closest, names
 
 
 class ComponentInfo(NamedTuple):
@@ -205,13 +204,3 @@ def culprit(frame: FrameType | None) -> str:
 def named(info: ComponentInfo, slot: str = "") -> str:
     """A component in messages: where it stands, what it is called, and who brings it."""
     return f"{slot or info.kind} {info.name!r} of {info.distribution}"
-
-
-def describe(info: ComponentInfo) -> Mapping[str, Any]:
-    """A component's fields for people: {name: (type, default, help)}."""
-    table = {}
-    for name, field in fields(load(info)):
-        default = field.metadata["use"] if "slot" in field.metadata else field.default
-        kind = f"slot: {field.metadata['slot']}" if "slot" in field.metadata else field.type
-        table[name] = (kind, default, field.metadata.get("help", ""))
-    return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import socket
 import time
 import tomllib
@@ -71,17 +70,6 @@ def events(folder: Path) -> list[dict[str, Any]]:
             continue
         found += [told] if isinstance(told, dict) else []
     return found
-
-
-def newest_step(folder: Path) -> int:
-    """The last step that a run has told, from the end of its events; 0 if none."""
-    path = folder / "events.jsonl"
-    if not path.is_file():
-        return 0
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 65536))
-        told = re.findall(rb'"k": (\d+)', file.read())
-    return int(told[-1]) if told else 0
 
 
 @contextmanager

@@ -1,30 +1,23 @@
-"""Components, two steps, samplers and metrics, tried before hours are spent; and how long all will take."""
+"""Components, two steps, samplers and metrics, tried before hours are spent."""
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from genkit.data import atomic
-from genkit.denoiser import Denoiser
 from genkit.errors import GenkitError, PluginError
 from genkit.evaluation import images, sampling
 from genkit.kernel import registry, resolving
-from genkit.kernel.recipe import Recipe
 from genkit.kinds import At, Sampled
-from genkit.runs import planning
 from genkit.runs.planning import Plan
 from genkit.training import draws
 from genkit.training.state import State
 from genkit.training.step import train
 
-STEPS, SECONDS, SAMPLES, FEW = 2, 0.5, 16, 64
+STEPS, FEW = 2, 64
 
 
 def check(planned: Plan) -> None:
@@ -153,64 +146,3 @@ def _measure(planned: Plan, metric: Any, drawn: torch.Tensor) -> None:
     for shown, is_real in ((real.x, True), (fake, False)):
         accumulator.update(Sampled(shown, extract(shown), {}), is_real)
     accumulator.compute()
-
-
-# ---- how long ------------------------------------------------------------------------------------
-
-
-def estimate(recipe: Recipe, device: str | None, out: Path) -> None:
-    """Try a recipe, and write to `out` in how many seconds a run of it will be trained and evaluated.
-
-    Raises:
-        GenkitError: It cannot run.
-    """
-    planned = planning.plan(recipe, device=device)
-    check(planned)
-    state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
-    with planned.threads():
-        step = _step_seconds(planned, state)
-        evaluation = _evaluation_seconds(planned, state)
-    seconds = planned.recipe.train.steps * step + evaluation
-    atomic.write(out, json.dumps({"seconds": round(seconds, 1), "step": step, "evaluation": evaluation}))
-
-
-def _step_seconds(planned: Plan, state: State) -> float:
-    times = []
-    begun = last = time.monotonic()
-    for _ in train(state, planned.data, planned.recipe.train):
-        _wait(planned.context.device)
-        now = time.monotonic()
-        times.append(now - last)
-        last = now
-        if state.k >= planned.recipe.train.steps or (len(times) > STEPS and now - begun > SECONDS):
-            break
-    usual = sorted(times[STEPS:] or times)  # the first steps allocate
-    return usual[len(usual) // 2]
-
-
-def _evaluation_seconds(planned: Plan, state: State) -> float:
-    """Samples and their features, by the time that a few take; what metrics make of them is not in it."""
-    settings, denoiser = planned.recipe.evaluate, state.program.student.eval()
-    features = {metric.features for metric in planned.recipe.metrics.values()}
-    built = [registry.build(component, planned.context) for component in features]
-    each = sum(_seconds_each(planned, denoiser, built, n) for n in settings.steps)
-    return each * settings.count * len(settings.all_seeds) * planned.recipe.evaluations_after(0)
-
-
-def _seconds_each(planned: Plan, denoiser: Denoiser, features: list[Any], steps: int) -> float:
-    """Seconds for a sample: by a few, or by a block where a few are too quick to tell."""
-    for count in (min(count, planned.recipe.evaluate.count) for count in (SAMPLES, sampling.BLOCK)):
-        begun = time.monotonic()
-        shown = planned.data.decode(sampling.sample(denoiser, count, steps, planned.recipe.evaluate.seed))
-        for each in features:
-            each(shown)
-        _wait(planned.context.device)
-        seconds = time.monotonic() - begun
-        if seconds > SECONDS / 5:
-            break
-    return seconds / count
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)

@@ -29,7 +29,6 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
-    from genkit.evaluation import references
     from genkit.kernel import resolving
     from genkit.runs import evaluating
     from genkit.training import processes
@@ -38,7 +37,7 @@ def evaluate(
     with show.progress() as watch:
         if _are_samples(Path(what)):
             _require(against, steps=steps, seeds=seeds, seed=seed, weights=weights)
-            features = features or references.features_of(Path(str(against))) or "inception"
+            features = features or external.features_of(Path(str(against))) or "inception"
             slots = {name: resolving.component("metric", name, features=features) for name in metrics.split(",")}
             found = external.evaluate(
                 what,

@@ -135,3 +135,13 @@ def _shape(
 def _repeated(batches: Iterator[Batch], channels: int) -> Iterator[Batch]:
     for x, cond in batches:
         yield Batch(x.expand(-1, channels, -1, -1).contiguous(), cond)
+
+
+def features_of(path: Path) -> str:
+    """The name of the features that statistics are of; empty for a file that holds none."""
+    if not references.is_statistics(path):
+        return ""
+    if path.suffix == ".npz":
+        return references.PUBLISHED
+    with hdf5.opened(path) as file, hdf5.guarded(path):
+        return str(file.attrs.get("features", ""))

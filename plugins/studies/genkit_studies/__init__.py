@@ -12,5 +12,6 @@ GENKIT_API = 1
 @hookimpl
 def genkit_commands() -> Offer:
     return {
-        "ablate": lazy("genkit_studies.commands:ablate", "Run a recipe again with components swapped, and compare.")
+        "estimate": lazy("genkit_studies.commands:estimate", "Try a recipe, and say how long a run of it will take."),
+        "ablate": lazy("genkit_studies.commands:ablate", "Run a recipe again with components swapped, and compare."),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from json import dumps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,6 +72,29 @@ def ablate(
         with progress.watching(planned, wanted, seconds, where.slots) as watch:
             done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=watch)
     _present(done, json)
+
+
+def estimate(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of an installed recipe.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the seconds there, as JSON.")] = None,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Try a recipe's components, two steps, samplers and metrics, and say how long a run of it will take."""
+    from genkit.data import atomic
+    from genkit.kernel.loading import load_recipe
+    from genkit_studies.estimate import estimate as estimated
+
+    found = estimated(load_recipe(recipe, overrides or []), device)
+    if out:
+        atomic.write(out, dumps(found))
+    elif json:
+        show.as_json(found)
+    else:
+        print(
+            f"{show.clock(found['seconds'])}: {found['step']:.3g} s a step, {found['evaluation']:.3g} s of evaluations"
+        )
 
 
 def _with_seeds(asked: Question, text: str) -> Question:

@@ -121,7 +121,7 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
         state, why = ("done", "") if found or not recipe.metrics else lacking
     elif state not in ("diverged", "preempted", "crashed", "out-of-memory"):
         state = otherwise
-    figures, by_seed = results.figures_of(found), results.by_seed_of(found)
+    figures, by_seed = results.figures_of(found), by_seed_of(found)
     return attrs.evolve(trial, state=state, figures=figures, by_seed=by_seed, seconds=seconds(trial.folder), reason=why)
 
 
@@ -145,3 +145,13 @@ def seconds(folder: Path) -> float:
         if kind == "end":
             total, begun, last = total + last - begun, 0.0, 0.0
     return round(total + last - begun, 3)
+
+
+def by_seed_of(evaluation: dict[str, Any]) -> dict[str, list[float]]:
+    """Each figure of an evaluation at each of its seeds, named as by `results.figures_of`; empty if there was one."""
+    found: dict[str, list[float]] = {}
+    for n, row in evaluation.get("steps", {}).items():
+        for figures in row.get("by_seed", ()):
+            for name, value in figures.items():
+                found.setdefault(f"{name}@{n}", []).append(value)
+    return found

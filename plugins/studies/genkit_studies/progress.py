@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from genkit.cli import show
 from genkit.evaluation import results
-from genkit.runs import store
 from genkit_studies import comparison, study, table
 from genkit_studies.comparison import Row
 from genkit_studies.study import Arm, Study, Trial
@@ -69,7 +70,7 @@ def _cell(trial: Trial, name: str, share: Share) -> str:
 def shares(of: Study) -> Share:
     """Which part of its steps each trial of a study has taken, as its run tells."""
     steps = {arm.label: arm.recipe.train.steps for arm in of.arms}
-    return lambda trial: store.newest_step(trial.folder) / steps[trial.arm] if trial.state == "running" else 0.0
+    return lambda trial: newest_step(trial.folder) / steps[trial.arm] if trial.state == "running" else 0.0
 
 
 @contextmanager
@@ -134,3 +135,14 @@ def line(trial: Trial, metric: str) -> str:
     figures = "".join(f"  {name} {value:.3g}" for name, value in shown.items())
     took = f"  {show.clock(trial.seconds)}" if trial.state == "done" else ""
     return f"{trial.arm}, seed {trial.seed}: {trial.state}{figures}{took}{': ' * bool(trial.reason)}{trial.reason}"
+
+
+def newest_step(folder: Path) -> int:
+    """The last step that a run has told, from the end of its events; 0 if none."""
+    path = folder / "events.jsonl"
+    if not path.is_file():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 65536))
+        told = re.findall(rb'"k": (\d+)', file.read())
+    return int(told[-1]) if told else 0

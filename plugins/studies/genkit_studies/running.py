@@ -83,7 +83,7 @@ def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> di
 def _tryout(folder: Path, number: int, arm: Arm, device: str) -> Job:
     written = folder / f"{number}.toml"
     atomic.write(written, arm.recipe.toml())
-    argv = ("run", str(written), "--device", device, "--smoke", str(written.with_suffix(".json")))
+    argv = ("estimate", str(written), "--device", device, "--out", str(written.with_suffix(".json")))
     return Job(argv=argv, log=written.with_suffix(".txt"))
 
 

@@ -29,7 +29,7 @@ CRASHED, OUT_OF_MEMORY = 70, 71  # exit codes beside those of the command line
 
 
 # What jobs would import, each for itself and for seconds: torch's optimizers ask for its compiler when they are made.
-WARM = ("torch._dynamo", "genkit.runs.running", "genkit.cli.run", "genkit.runs.tryout")
+WARM = ("torch._dynamo", "genkit.runs.running", "genkit.cli.run", "genkit_studies.estimate")
 
 
 def serve() -> None:

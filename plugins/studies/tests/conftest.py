@@ -44,8 +44,7 @@ def forked_slots(monkeypatch):
     """Studies that start no Python anew: slots are forked from the test's process."""
     import torch._dynamo  # noqa: F401 - as slots have it
 
-    from genkit.runs import tryout
-    from genkit_studies import ablation, pool
+    from genkit_studies import ablation, estimate, pool
 
     class ForkedPool(pool.LocalPool):
         def start(self):
@@ -53,7 +52,7 @@ def forked_slots(monkeypatch):
                 self.free.append(pool.Slot(ForkedSlot(), len(self.free) + len(self.taken)))
 
     monkeypatch.setattr(ablation, "LocalPool", ForkedPool)
-    monkeypatch.setattr(tryout, "SECONDS", 0.0)
+    monkeypatch.setattr(estimate, "SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,6 @@ def test_a_terminal_has_the_table_and_elsewhere_there_are_lines(study, monkeypat
 
 
 def test_the_newest_step_is_told_from_the_end_of_the_events(tmp_path):
-    assert store.newest_step(tmp_path) == 0
+    assert progress.newest_step(tmp_path) == 0
     Path(tmp_path, "events.jsonl").write_text("".join(json.dumps({"k": k}) + "\n" for k in range(20_000)))
-    assert store.newest_step(tmp_path) == 19_999
+    assert progress.newest_step(tmp_path) == 19_999

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genkit.cli import show
 from genkit.cli.options import Json
+
+if TYPE_CHECKING:
+    from genkit.data import PublicFile
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -69,7 +72,7 @@ def fetch(names: Annotated[list[str], typer.Argument(help="Files, as `genkit wei
     """Download files into the cache, if they are nowhere yet, and verify them."""
     from genkit.data import files
 
-    for file in [files.pick(name) for name in names]:
+    for file in [_pick(name) for name in names]:
         print(files.locate(file))
 
 
@@ -81,7 +84,7 @@ def verify(
     from genkit.data import files
     from genkit.errors import DataError
 
-    chosen = {name: files.pick(name) for name in names} if names else files.offered()
+    chosen = {name: _pick(name) for name in names} if names else files.offered()
     there = {name: path for name, file in chosen.items() if (path := files.present(file))}
     if absent := [name for name in names or [] if name not in there]:
         raise DataError(absent[0], "is not here", f"genkit weights fetch {absent[0]}")
@@ -96,3 +99,18 @@ def verify(
         show.say(f"genkit: {damaged}")
     if wrong:
         raise wrong[-1]
+
+
+def _pick(name: str) -> PublicFile:
+    """An offered file by its name.
+
+    Raises:
+        RecipeError: No plugin offers it.
+    """
+    from genkit.data import files
+    from genkit.errors import RecipeError
+    from genkit.kinds import names
+
+    if name not in (there := files.offered()):
+        raise RecipeError(name, "no plugin offers such a file", f"there are {names(there)}")
+    return there[name]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genkit.cli import show
 from genkit.cli.options import Json
+
+if TYPE_CHECKING:
+    from genkit.kernel.registry import ComponentInfo
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -58,11 +61,10 @@ def show_(
         print(_paste(info))
 
 
-def _paste(info: object) -> str:
-    from genkit.kernel import registry
+def _paste(info: ComponentInfo) -> str:
 
-    lines = [f"[{info.kind}]", f'use = "{info.name}"']  # type: ignore[attr-defined]
-    for name, (kind, default, text) in registry.describe(info).items():  # type: ignore[arg-type]
+    lines = [f"[{info.kind}]", f'use = "{info.name}"']
+    for name, (kind, default, text) in _described(info).items():
         lines.append(f"{_setting(name, kind, default)}    # {text}".rstrip(" #"))
     return "\n".join(lines) + "\n"
 
@@ -75,7 +77,20 @@ def _setting(name: str, kind: object, default: object) -> str:
         return f'{name} = "{default}"' if default else f"# {name} = ...  ({kind}, needed)"
     if default is attrs.NOTHING:
         return f"# {name} = ...  (needed)"
-    if default is None or isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+    if default is None or isinstance(default, attrs.Factory):
         return f"# {name} = ..."
     value = list(default) if isinstance(default, tuple) else default
     return tomli_w.dumps({name: value}).strip().replace("\n", " ")
+
+
+def _described(info: ComponentInfo) -> dict[str, tuple[Any, Any, str]]:
+    """A component's fields for people: {name: (type, default, help)}."""
+    from genkit.kernel import registry
+    from genkit.kinds import fields
+
+    table = {}
+    for name, field in fields(registry.load(info)):
+        default = field.metadata["use"] if "slot" in field.metadata else field.default
+        kind = f"slot: {field.metadata['slot']}" if "slot" in field.metadata else field.type
+        table[name] = (kind, default, field.metadata.get("help", ""))
+    return table
