@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from driver import Command, Forked
+from marks import expected
 
 
 def pytest_addoption(parser):
@@ -21,9 +22,13 @@ def pytest_report_header(config):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "thorough: a fault that is met with --thorough only")
+    config.addinivalue_line("markers", "fault(number, what): the fault that a claim was made for")
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if mark := expected(item):
+            item.add_marker(mark)
     if not config.getoption("thorough", False):
         left = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left)

@@ -40,7 +40,14 @@ def agreed(newest):
     for name in manifest["files"]:
         raw = (newest / name).read_bytes()
         manifest["files"][name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
-    (newest / "manifest.json").write_text(json.dumps(manifest))
+    (newest / "manifest.json").write_text(sealed(manifest))
+
+
+def sealed(manifest):
+    """A manifest that agrees with its own hash."""
+    words = {name: value for name, value in manifest.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(words, indent=1).encode()).hexdigest()
+    return json.dumps({**words, "sha256": digest}, indent=1)
 
 
 def put(newest, change):
@@ -116,7 +123,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_the_name_of_a_tensor(what,
 def edit(name, **values):
     def change(newest):
         path = newest / name
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+        changed = {**json.loads(path.read_text()), **values}
+        path.write_text(sealed(changed) if name == "manifest.json" else json.dumps(changed))
         if name == "state.json":
             agreed(newest)
 

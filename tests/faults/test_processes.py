@@ -26,7 +26,7 @@ from marks import point
 
 from genkit.testing import provide
 
-PATIENCE = ["train.timeout_sec=10"]  # the setting after which a process that does not answer is given up
+PATIENCE = ["train.timeout_min=0.17"]  # the setting after which a process that does not answer is given up
 RUN = [*RING, "loss=staged", "evaluate.every_steps=40", "metrics.fd.features=staged"]
 BOTH = ["--gpus", "2"]
 SECONDS = 60  # all processes have ended, at the latest, where one is gone; their start included
