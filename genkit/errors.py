@@ -22,7 +22,8 @@ class GenkitError(Exception):
 
 
 def _short(text: str) -> str:
-    """What fits a screen: a message may tell what somebody wrote, of any length."""
+    """What fits a screen and steers no terminal: a message may tell what somebody wrote, of any length."""
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
     return text if len(text) <= 2000 else f"{text[:1000]} … {text[-500:]}"
 
 

@@ -32,5 +32,10 @@ def blocks(data: Any, count: int | None = None) -> Iterator[Batch]:
     first, stride = processes.rank() * sampling.BLOCK, processes.world() * sampling.BLOCK
     total = len(data) if count is None else count
     for start in range(first, total, stride):
-        batch = data.batch(torch.arange(start, min(start + sampling.BLOCK, total)), Key(0))
-        yield Batch(batch.x if batch.x.dtype == torch.uint8 else data.decode(batch.x), batch.cond)
+        yield block(data, start, min(start + sampling.BLOCK, total))
+
+
+def block(data: Any, start: int, end: int) -> Batch:
+    """Samples of a data set as uint8 images."""
+    batch = data.batch(torch.arange(start, end), Key(0))
+    return Batch(batch.x if batch.x.dtype == torch.uint8 else data.decode(batch.x), batch.cond)

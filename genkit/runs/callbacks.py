@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genkit.errors import GenkitError, PluginError
 from genkit.kernel import discovery
+from genkit.training.signals import Left
 
 AFTERWARDS = ("genkit_run_end", "genkit_report")  # what there is no run left to end for
 
@@ -32,7 +33,7 @@ class Hooks:
         for impl in getattr(discovery.installed().manager.hook, name).get_hookimpls():
             try:
                 given.append(impl.function(*(what[argument] for argument in impl.argnames)))
-            except GenkitError:
+            except (GenkitError, Left):
                 raise
             except (Exception, SystemExit) as error:
                 where = f"{name} of {impl.plugin_name.split(':')[0]}"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
-from genkit.errors import GenkitError, PluginError
+from genkit.errors import DataError, GenkitError, PluginError
 from genkit.evaluation import images, sampling
 from genkit.kernel import registry, resolving
+from genkit.keys import Key
 from genkit.kinds import At, Sampled
 from genkit.runs.planning import Plan
 from genkit.training import draws
+from genkit.training.signals import Left
 from genkit.training.state import State
 from genkit.training.step import train
 
@@ -51,7 +53,7 @@ def _told() -> Iterator[None]:
     """Whatever a plugin's code raises as one line that names it; the lack of memory stays what it is."""
     try:
         yield
-    except (GenkitError, MemoryError, torch.OutOfMemoryError):
+    except (GenkitError, MemoryError, torch.OutOfMemoryError, Left):
         raise
     except (Exception, SystemExit) as error:
         trace = error.__traceback__
@@ -73,7 +75,7 @@ def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> 
     law = _OWED.get(info.kind)
     try:
         fault = law(component, planned, state) if law else ""
-    except (GenkitError, MemoryError, torch.OutOfMemoryError):
+    except (GenkitError, MemoryError, torch.OutOfMemoryError, Left):
         raise
     except (Exception, SystemExit) as error:
         fault = _in_words(error)
@@ -91,17 +93,17 @@ def _curriculum(component: Any, planned: Plan, state: State) -> str:
 
 def _loss(component: Any, planned: Plan, state: State) -> str:
     x, t = _two(planned)
-    return _one_each(registry.build(component, planned.context)(x, x + 0.5, At(t, t / 2, 0, 11)))
+    return _one_each(_built(component, planned)(x, x + 0.5, At(t, t / 2, 0, 11)))
 
 
 def _weighting(component: Any, planned: Plan, state: State) -> str:
     t = _two(planned)[1]
-    return _one_each(registry.build(component, planned.context)(t, t / 2, t / 2))
+    return _one_each(_built(component, planned)(t, t / 2, t / 2))
 
 
 def _path(component: Any, planned: Plan, state: State) -> str:
     (x, t), cond = _two(planned), sampling.conditioning(state.program.student, 0, 2, 0, None)
-    return _alike(registry.build(component, planned.context)(x, t, t / 2, x, x, cond), x)
+    return _alike(_built(component, planned)(x, t, t / 2, x, x, cond), x)
 
 
 @torch.no_grad()
@@ -111,6 +113,12 @@ def _network(component: Any, planned: Plan, state: State) -> str:
         return ""  # of a part that only its objective knows how to call
     cond = sampling.conditioning(student, 0, 2, 0, None)
     return _alike(student.network(x, student.parameterization(t, t / 2).c_noise, cond), x)
+
+
+def _built(component: Any, planned: Plan) -> Any:
+    """The working thing; its starting weights may come from the default generator, which a run has seeded for that."""
+    with Key(planned.recipe.train.seed).dropout(planned.context.device):
+        return registry.build(component, planned.context)
 
 
 def _two(planned: Plan) -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,9 +148,10 @@ def _measure(planned: Plan, metric: Any, drawn: torch.Tensor) -> None:
     count = max(2, getattr(metric, "least", 2))
     if count > min(FEW, len(planned.data)):
         return
-    extract, accumulator = (registry.build(component, planned.context) for component in (metric.features, metric))
-    real = next(images.blocks(planned.data, count))
+    extract, accumulator = _built(metric.features, planned), _built(metric, planned)
+    real = images.block(planned.data, 0, count)
     fake = drawn.repeat(-(-count // len(drawn)), 1, 1, 1)[:count]
     for shown, is_real in ((real.x, True), (fake, False)):
         accumulator.update(Sampled(shown, extract(shown), {}), is_real)
-    accumulator.compute()
+    with suppress(DataError):  # too few for it, say
+        accumulator.compute()

@@ -18,6 +18,10 @@ ONE = 1.0  # seconds within which signals are one: a scheduler tells all process
 AGAIN = 0.05  # seconds until leaving is tried once more
 
 
+class Left(SystemExit):
+    """A signal ends the program: no fault of whose code it comes upon."""
+
+
 class Signals:
     """The signal that came, if one did, and when."""
 
@@ -40,7 +44,7 @@ def code_of(number: int) -> int:
 
 
 def listen() -> None:
-    """Have signals end the program by `SystemExit`, but for those that it was started to ignore, as nohup does."""
+    """Have signals end the program by `Left`, but for those that it was started to ignore, as nohup does."""
     _early.signal = None
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -62,7 +66,7 @@ def _leave(number: int, frame: Any) -> None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return
         frame = frame.f_back
-    raise SystemExit(code_of(_early.signal or signal.SIGTERM))
+    raise Left(code_of(_early.signal or signal.SIGTERM))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def runs(tmp_path_factory):
     pictures = root / "pictures"
     pictures.mkdir()
     for i in range(20):
-        Image.effect_noise((8, 8), 50 + i).convert("RGB").save(pictures / f"{i}.png")
+        Image.merge("RGB", [Image.effect_noise((8, 8), 50 + i) for _ in "RGB"]).save(pictures / f"{i}.png")
     few = [*TINY, "evaluate.samples=40"]
     for name, more in {
         "digits": ["dataset.labels=true"],

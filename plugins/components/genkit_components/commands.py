@@ -77,7 +77,7 @@ def _setting(name: str, kind: object, default: object) -> str:
         return f'{name} = "{default}"' if default else f"# {name} = ...  ({kind}, needed)"
     if default is attrs.NOTHING:
         return f"# {name} = ...  (needed)"
-    if default is None or isinstance(default, attrs.Factory):
+    if default is None or isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         return f"# {name} = ..."
     value = list(default) if isinstance(default, tuple) else default
     return tomli_w.dumps({name: value}).strip().replace("\n", " ")

@@ -95,7 +95,7 @@ def distributions() -> Iterator[Finding]:
     for d in foreign:
         what = f"genkit {d.version} of another project is installed in {d.locate_file('')} and has the package's name"
         yield problem("distributions", what, f"python -m pip uninstall genkit, then install {CORE} again")
-    cores = [d for d in every if named(d) == CORE]
+    cores = [d for d in every if named(d) == CORE and d.read_text("RECORD") is not None]  # no leftover of a build
     odd = [*_imported(cores), *_of_other_versions(cores)]
     yield from odd
     if not foreign and not odd:

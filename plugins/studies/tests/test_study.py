@@ -217,7 +217,8 @@ def test_a_diverging_arm_is_a_result_and_is_not_run_again(ablate):
 def test_arms_that_cannot_take_two_steps_are_told_all_at_once_before_anything_runs(ablate):
     Path("trouble").write_text("crash")
     told = ablate("--swap", "loss={use='fragile', at=0},{use='fragile', at=1},l2", code=2)
-    assert told.err.count("two steps of it fail: RuntimeError: the loss has broken") == 2
+    assert told.err.count("two steps of it fail") == told.err.count("RuntimeError: the loss has broken") == 2
+    assert "loss 'fragile' of genkit-probe-fragile" in told.err
     assert not Path("runs").exists()
 
 
@@ -278,7 +279,7 @@ def test_a_launcher_of_a_plugin_runs_trials_by_their_words_alone(ablate, tmp_pat
         assert states() == {"baseline": ["done"], "loss=l2": ["done"]} and "with 2 at a time" in told.err
         Path("trouble").write_text("crash")
         told = ablate("--swap", "loss={use='fragile', at=0}", "--launcher", "processes", code=2)
-    assert "two steps of it fail: RuntimeError: the loss has broken" in told.err
+    assert "two steps of it fail" in told.err and "RuntimeError: the loss has broken" in told.err
 
 
 @pytest.mark.parametrize(
