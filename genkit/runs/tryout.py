@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -69,12 +69,18 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def _seeded(planned: Plan) -> AbstractContextManager[None]:
+    """Within, the default generators may be drawn from: by weights that are made, and by dropout."""
+    return Key(planned.recipe.train.seed).dropout(planned.context.device)
+
+
 def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> None:
     """Hold a component against the shapes that its kind owes."""
     info = registry.info_of(component)
     law = _OWED.get(info.kind)
     try:
-        fault = law(component, planned, state) if law else ""
+        with _seeded(planned):
+            fault = law(component, planned, state) if law else ""
     except (GenkitError, MemoryError, torch.OutOfMemoryError, Left):
         raise
     except (Exception, SystemExit) as error:
@@ -93,17 +99,17 @@ def _curriculum(component: Any, planned: Plan, state: State) -> str:
 
 def _loss(component: Any, planned: Plan, state: State) -> str:
     x, t = _two(planned)
-    return _one_each(_built(component, planned)(x, x + 0.5, At(t, t / 2, 0, 11)))
+    return _one_each(registry.build(component, planned.context)(x, x + 0.5, At(t, t / 2, 0, 11)))
 
 
 def _weighting(component: Any, planned: Plan, state: State) -> str:
     t = _two(planned)[1]
-    return _one_each(_built(component, planned)(t, t / 2, t / 2))
+    return _one_each(registry.build(component, planned.context)(t, t / 2, t / 2))
 
 
 def _path(component: Any, planned: Plan, state: State) -> str:
     (x, t), cond = _two(planned), sampling.conditioning(state.program.student, 0, 2, 0, None)
-    return _alike(_built(component, planned)(x, t, t / 2, x, x, cond), x)
+    return _alike(registry.build(component, planned.context)(x, t, t / 2, x, x, cond), x)
 
 
 @torch.no_grad()
@@ -113,12 +119,6 @@ def _network(component: Any, planned: Plan, state: State) -> str:
         return ""  # of a part that only its objective knows how to call
     cond = sampling.conditioning(student, 0, 2, 0, None)
     return _alike(student.network(x, student.parameterization(t, t / 2).c_noise, cond), x)
-
-
-def _built(component: Any, planned: Plan) -> Any:
-    """The working thing; its starting weights may come from the default generator, which a run has seeded for that."""
-    with Key(planned.recipe.train.seed).dropout(planned.context.device):
-        return registry.build(component, planned.context)
 
 
 def _two(planned: Plan) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,7 +148,8 @@ def _measure(planned: Plan, metric: Any, drawn: torch.Tensor) -> None:
     count = max(2, getattr(metric, "least", 2))
     if count > min(FEW, len(planned.data)):
         return
-    extract, accumulator = _built(metric.features, planned), _built(metric, planned)
+    with _seeded(planned):
+        extract, accumulator = (registry.build(component, planned.context) for component in (metric.features, metric))
     real = images.block(planned.data, 0, count)
     fake = drawn.repeat(-(-count // len(drawn)), 1, 1, 1)[:count]
     for shown, is_real in ((real.x, True), (fake, False)):
