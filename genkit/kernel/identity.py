@@ -100,10 +100,8 @@ _DECIDING = "keys levels denoiser ema data/sources training/state training/step"
 
 def _source(distribution: str) -> str:
     """Hash of the source of an editable installation; empty for a released one, whose version is in the lock."""
-    try:
-        direct = json.loads(metadata.distribution(distribution).read_text("direct_url.json") or "{}")
-    except metadata.PackageNotFoundError:
-        return ""
+    told = (found.read_text("direct_url.json") for found in metadata.distributions(name=distribution))
+    direct = json.loads(next(filter(None, told), "{}"))  # what a build leaves in a checkout tells nothing
     if not direct.get("dir_info", {}).get("editable"):
         return ""
     if distribution == "genkit-lab":
