@@ -144,9 +144,9 @@ def test_an_arm_that_fails_stops_no_other_and_is_tried_again_alone(ablate, troub
     ablate("--swap", "loss=fragile", "--swap", "loss=l2", "--only", "failed")
     assert set(map(tuple, states().values())) == {("done",)}
     assert sum(begun().values()) == sum(before.values()) + 1
-    assert not known["loss=fragile"].figures and "resume" in [
-        e["event"] for e in store.events(known["loss=fragile"].folder)
-    ]
+    assert not known["loss=fragile"].figures
+    again = [e["event"] for e in store.events(known["loss=fragile"].folder)]
+    assert "resume" in again or trouble == "kill"  # whose checkpoint may not have been on the disk yet
 
 
 @pytest.mark.parametrize(("then", "told"), [("preempted", "crashed"), ("done", "done"), ("crashed", "crashed")])
