@@ -14,7 +14,7 @@ from genkit.kernel import registry, resolving
 from genkit.keys import Key
 from genkit.kinds import At, Sampled
 from genkit.runs.planning import Plan
-from genkit.training import draws
+from genkit.training import stray_draws
 from genkit.training.signals import Left
 from genkit.training.state import State
 from genkit.training.step import train
@@ -31,7 +31,7 @@ def check(planned: Plan) -> None:
     """
     with planned.threads(), _told():
         state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
-        with draws.none_outside_keys(planned.context.device):
+        with stray_draws.none_outside_keys(planned.context.device):
             _try(planned, state)
 
 
