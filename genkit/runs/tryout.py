@@ -71,7 +71,7 @@ def _in_words(error: BaseException) -> str:
 
 def _seeded(planned: Plan) -> AbstractContextManager[None]:
     """Within, the default generators may be drawn from: by weights that are made, and by dropout."""
-    return Key(planned.recipe.train.seed).dropout(planned.context.device)
+    return Key(planned.recipe.train.seed).reseeded(planned.context.device)
 
 
 def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> None:
