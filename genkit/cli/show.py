@@ -139,18 +139,8 @@ class _Live:
             self.steps = event["steps"]
             self.live.update(self.task, total=event["steps"], completed=event["k"])
         elif kind == "step":
-            self.live.update(
-                self.task,
-                total=self.steps,
-                completed=event["k"],
-                text=line(event, self.steps),
-            )
+            self.live.update(self.task, total=self.steps, completed=event["k"], text=line(event, self.steps))
         elif kind == "sampling":
-            self.live.update(
-                self.task,
-                total=event["total"],
-                completed=event["done"],
-                text=line(event, self.steps),
-            )
+            self.live.update(self.task, total=event["total"], completed=event["done"], text=line(event, self.steps))
         elif kind == "notice":
             self.live.console.print(f"note: {event['text']}", markup=False)

@@ -189,10 +189,10 @@ def build(component: Any, context: Context | Setup) -> Any:
     return component.build(context)
 
 
-def culprit(frame: FrameType | None) -> str:
-    """The component, or else the plugin, whose code runs in a frame or called it; empty if none did."""
+def culprit(frame: FrameType | None, until: FrameType | None = None) -> str:
+    """The component, or else the plugin, whose code runs in a frame or called it, within `until`; empty if none did."""
     packages = {plugin.target.split(".")[0]: plugin.distribution for plugin in discovery.installed().all}
-    while frame is not None:
+    while frame is not until and frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package in packages:
             info = origin(frame.f_locals.get("self"))

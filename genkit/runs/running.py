@@ -66,13 +66,15 @@ def run(
         planned = attrs.evolve(planned, folder=_unused(planned.folder))
     if not trial and processes.gather(not (planned.folder / "lock.json").exists())[0]:
         tryout.check(planned)  # a study has tried its arms
+    signals.leave()  # nothing is written yet
     if processes.rank() > 0:
-        return _follow(planned)
+        with tryout.told():
+            return _follow(planned)
     lock.require_ours(planned)
     if fresh and planned.folder.exists():
         with store.held(planned.folder):
             planned.folder.rename(_unused(planned.folder.with_name(planned.folder.name + ".old")))
-    with store.held(planned.folder):
+    with store.held(planned.folder), tryout.told():
         return _run(planned, trial, watch)
 
 

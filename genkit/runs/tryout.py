@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -15,7 +16,6 @@ from genkit.keys import Key
 from genkit.kinds import At, Sampled
 from genkit.runs.planning import Plan
 from genkit.training import stray_draws
-from genkit.training.signals import Left
 from genkit.training.state import State
 from genkit.training.step import train
 
@@ -29,7 +29,7 @@ def check(planned: Plan) -> None:
         PluginError: A component does something wrong: where it stands, what it is, who brings it, and what it owes.
         GenkitError: Anything else that would end the run later.
     """
-    with planned.threads(), _told():
+    with planned.threads(), told():
         state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
         with stray_draws.none_outside_keys(planned.context.device):
             _try(planned, state)
@@ -49,17 +49,15 @@ def _try(planned: Plan, state: State) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Whatever a plugin's code raises as one line that names it; the lack of memory stays what it is."""
+def told() -> Iterator[None]:
+    """Whatever a plugin's code raises as one line that names it; files and the lack of memory stay what they are."""
     try:
         yield
-    except (GenkitError, MemoryError, torch.OutOfMemoryError, Left):
+    except (GenkitError, OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
-        trace = error.__traceback__
-        while trace and trace.tb_next:
-            trace = trace.tb_next
-        where = registry.culprit(trace.tb_frame if trace else None)
+        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        where = registry.culprit(frames[-1], frames[1])  # nobody's fault who called what is done within
         if not where or "allocate memory" in str(error):
             raise
         raise PluginError(where, _in_words(error), "`genkit components show` tells more, --debug the place") from error
@@ -71,7 +69,7 @@ def _in_words(error: BaseException) -> str:
 
 def _seeded(planned: Plan) -> AbstractContextManager[None]:
     """Within, the default generators may be drawn from: by weights that are made, and by dropout."""
-    return Key(planned.recipe.train.seed).dropout(planned.context.device)
+    return Key(planned.recipe.train.seed).reseeded(planned.context.device)
 
 
 def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> None:
@@ -81,7 +79,7 @@ def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> 
     try:
         with _seeded(planned):
             fault = law(component, planned, state) if law else ""
-    except (GenkitError, MemoryError, torch.OutOfMemoryError, Left):
+    except (GenkitError, MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
         fault = _in_words(error)

@@ -16,7 +16,7 @@ from genkit import keys
 from genkit.errors import PluginError
 from genkit.kernel import registry
 
-HINT = "draw with key.normal or key.uniform; dropout alone may use them, within key.dropout"
+HINT = "draw with key.normal or key.uniform; dropout alone may use them, within key.reseeded"
 
 
 @contextmanager
@@ -48,7 +48,7 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         before = [generator.get_state() for generator in self.generators]
         result = func(*args, **(kwargs or {}))
-        if not self.drew and not keys.in_dropout():
+        if not self.drew and not keys.is_reseeded():
             after = [generator.get_state() for generator in self.generators]
             if any(not bool(a.eq(b).all()) for a, b in zip(before, after, strict=True)):
                 self.drew = registry.culprit(sys._getframe(1))
