@@ -155,7 +155,9 @@ def arms(question: Question) -> tuple[Arm, ...]:
             problems.append(error)
             continue
         label = question.baseline if pick == chosen[0] else _label(question, pick)
-        arm = Arm(label=label, recipe=recipe, changes=differences(found[0].recipe, recipe) if found else ())
+        turned = [(f, i, j) for f, i, j in zip(question.factors, pick, chosen[0], strict=True) if i != j]
+        asked = [e for factor, i, j in turned for e in (*factor.edits(i), *factor.edits(j))]
+        arm = Arm(label=label, recipe=recipe, changes=marked(found[0].recipe, recipe, asked) if found else ())
         problems += _unfit(arm, found)
         found.append(arm)
     stop(_once(problems))
@@ -203,6 +205,32 @@ def _once(problems: Iterable[GenkitError]) -> list[GenkitError]:
 def differences(one: Recipe, other: Recipe) -> tuple[str, ...]:
     """What differs in what is trained, a line each: "loss: pseudo-huber -> l2", "network.dropout: 0.0 -> 0.1"."""
     return tuple(_differences(_trained(one), _trained(other), ""))
+
+
+def marked(one: Recipe, other: Recipe, edits: Iterable[Edit]) -> tuple[str, ...]:
+    """The same, with "also " before what none of the edits names, and with settings that a component got by its swap.
+
+    A swap by name alone replaces the slot's whole table: of settings that both components have, those that it changed
+    are told, too. Swapping the objective replaces its slots.
+    """
+    named = {name for edit in edits for name in _named(edit)}
+    lines = [line if line.partition(":")[0] in named else f"also {line}" for line in differences(one, other)]
+    for name in sorted(named):
+        a, b = (_trained(recipe).get(name) for recipe in (one, other))
+        if isinstance(a, Mapping) and isinstance(b, Mapping) and a.get("use") != b.get("use"):
+            both = [key for key in a if key in b and key != "use" and f"{name}.{key}" not in named]
+            found = _differences({key: a[key] for key in both}, {key: b[key] for key in both}, f"{name}.")
+            lines += [f"also {line}" for line in found]
+    return tuple(lines)
+
+
+def _named(edit: Edit) -> Iterator[str]:
+    """What an edit names, as `differences` spells it: the tables around its key, the key, and those in its value."""
+    for end in range(1, len(edit.key) + 1):
+        yield ".".join(edit.key[:end])
+        yield ".".join(edit.key[1:end])  # of the objective's slots
+    for name, value in edit.value.items() if isinstance(edit.value, Mapping) else ():
+        yield from _named(edit._replace(key=(*edit.key, name), value=value))
 
 
 def _trained(recipe: Recipe) -> dict[str, Any]:

@@ -82,6 +82,19 @@ def test_a_swap_replaces_the_table_and_a_setting_changes_one_value():
     assert named.changes == ("optimizer.decay: cosine -> constant",)
 
 
+def test_what_a_swap_changes_beyond_its_name_is_marked():
+    """`optimizer=adam` is another learning rate, too: the rate of the recipe's own table went with that table."""
+    plain, named, loss = arms("optimizer=adam", 'optimizer={use="adam", lr=2e-3, decay="cosine"}', "loss=l2")[1:]
+    assert plain.changes[0] == "optimizer: radam -> adam"
+    assert "also optimizer.lr: 0.002 -> 0.0001" in plain.changes
+    assert named.changes == ("optimizer: radam -> adam",)
+    assert loss.changes == ("loss: pseudo-huber -> l2",)
+    (_, reset) = arms("optimizer=radam")  # the same component, and yet another run
+    assert reset.changes == ("also optimizer.lr: 0.002 -> 0.0001", "also optimizer.decay: cosine -> constant")
+    without = designs.arms(ablation.ask("ict_digits", ["optimizer=adam", "loss=l2"], design="leave-one-out"))
+    assert "also optimizer.lr: 0.0001 -> 0.002" in without[1].changes and not without[2].changes[1:]
+
+
 def test_settings_for_all_arms_go_below_the_swaps():
     found = arms("loss=l2", overrides=["loss.c=0.5", "train.steps=7"])
     assert found[0].recipe.objective.loss.c == 0.5 and {arm.recipe.train.steps for arm in found} == {7}
