@@ -65,7 +65,7 @@ def evaluate(
     protocol: Any,
     count: int | None = None,
     device: str | None = None,
-    watch: scoring.Watch = lambda done, total: None,
+    watch: scoring.Watch = lambda what, done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Figures of samples that are there.
@@ -100,8 +100,8 @@ def evaluate(
         data=real.identity if real else "",
         dataset=named.component_of(held_against, device)[0] if real else None,
     )
-    scorer = scoring.Scorer(metrics, context, real, statistics, watch, expected=n)
-    figures = scorer.figures(_repeated(images.blocks(given, n), shape[0]))
+    scorer = scoring.Scorer(metrics, context, real, statistics, watch)
+    figures = scorer.figures(_repeated(images.blocks(given, n), shape[0]), count=n)
     about = scorer.about()
     told = {
         "name": registry.info_of(protocol).name,

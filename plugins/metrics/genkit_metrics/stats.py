@@ -46,7 +46,7 @@ def make(
             metrics,
             context,
             data,
-            watch=lambda done, total: watch({"event": "sampling", "done": done, "total": total}),
+            watch=scoring.progress(watch),
             held_out=False,
         )
     if processes.rank() == 0:
