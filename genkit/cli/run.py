@@ -42,7 +42,7 @@ def run(
         show.say("note: mps is untested")
     if dry_run:
         planned = planning.plan(checked, out, device)
-        for notice in getattr(planned.data, "notices", ()):
+        for notice in planned.notes():
             show.say(f"note: {notice}")
         tryout.check(planned)
         described = describe(planned)

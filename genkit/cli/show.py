@@ -123,7 +123,8 @@ class _Plain:
 def line(event: dict[str, Any], steps: int) -> str:
     """A step, or a sampling's progress, in words."""
     if event["event"] == "sampling":
-        return f"sampling {event['done']}/{event['total']}"
+        left = "" if event["left_sec"] is None else f"  {clock(event['left_sec'])} left"
+        return f"{event['what']} {event['done']}/{event['total']}{left}"
     rate, left = f"{event['images_per_sec']:.0f} img/s", clock(event["left_sec"])
     return f"step {event['k']}/{steps}  {_figures(event['figures'])}  {rate}  {left} left"
 
@@ -138,9 +139,8 @@ class _Live:
         if kind in ("start", "resume"):
             self.steps = event["steps"]
             self.live.update(self.task, total=event["steps"], completed=event["k"])
-        elif kind == "step":
-            self.live.update(self.task, total=self.steps, completed=event["k"], text=line(event, self.steps))
-        elif kind == "sampling":
-            self.live.update(self.task, total=event["total"], completed=event["done"], text=line(event, self.steps))
+        elif kind in ("step", "sampling"):
+            total, done = (event.get("total", self.steps), event.get("done", event.get("k")))
+            self.live.update(self.task, total=total, completed=done, text=line(event, self.steps))
         elif kind == "notice":
             self.live.console.print(f"note: {event['text']}", markup=False)

@@ -114,10 +114,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     recipe, folder = planned.recipe, planned.folder
     notices = lock.claim(planned)
     hooks = Hooks(lambda **what: watch(store.event(folder, **what)))
-
-    def progress(done: int, total: int) -> None:
-        watch({"event": "sampling", "done": done, "total": total})
-
+    progress = scoring.progress(watch)
     checkpoint.sweep(folder / "checkpoints")
     newest, passed = checkpoint.latest(folder / "checkpoints")
     processes.gather(newest)

@@ -7,4 +7,7 @@ GENKIT_API = 1
 
 @hookimpl
 def genkit_commands() -> Offer:
-    return {"components": lazy("genkit_components.commands:app", "What recipes can be made of.")}
+    return {
+        "components": lazy("genkit_components.commands:app", "What recipes can be made of."),
+        "plugins index": lazy("genkit_components.index:print_index", "What distributions are known to offer."),
+    }
