@@ -50,7 +50,6 @@ def heard() -> Iterator[None]:
     After a signal, whatever error ends what is done within becomes `Left`: that may have been taken, on its way, for a
     fault of whose code it came upon.
     """
-    _early.signal = None
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
@@ -63,6 +62,7 @@ def heard() -> Iterator[None]:
         raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _early.signal = None  # that program is over
 
 
 def leave() -> None:
