@@ -12,6 +12,7 @@ import attrs
 from genkit import keys
 from genkit.errors import Diverged, GenkitError, Stopped
 from genkit.evaluation import results, scoring
+from genkit.kernel import registry
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
 from genkit.runs import evaluating, lock, loop, planning, store, tryout
@@ -36,6 +37,7 @@ class RunResult:
     reports: tuple[Path, ...] = ()
 
 
+@registry.blamed()
 def run(
     recipe: Recipe | str | Path,
     out: str | Path | None = None,
