@@ -372,6 +372,12 @@ class Kind:
     contract: Any
     summary: str
 
+    @property
+    def methods(self) -> set[str]:
+        """The names that the contract has."""
+        has = {name for name, value in vars(self.contract).items() if callable(value) or isinstance(value, property)}
+        return {name for name in has if name in ("__call__", "__len__") or name[0] != "_"}
+
 
 KINDS: dict[str, Kind] = {
     "dataset": Kind(True, Data, "What is learnt: build(setup) -> Data."),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
-import importlib
 import os
 import signal
 import sys
 from typing import Any
 
 from genkit.cli import streams
-from genkit.errors import DataError, GenkitError, OutOfMemory, PluginError, RecipeError, tell
+from genkit.errors import DataError, GenkitError, OutOfMemory, PluginError, RecipeError, lacks_memory, tell
+from genkit.hookspecs import Lazy
 from genkit.training import signals
 
 # Command -> (where its function or typer app is, one line).
@@ -22,7 +22,6 @@ COMMANDS = {
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
 }
-MEMORY = "can't allocate memory"  # of torch's allocator for CPUs, which has no exception of its own
 OPTIONS = {
     "--plugins A,B": "Load only these plugins.",
     "--without A,B": "Leave these plugins out.",
@@ -90,7 +89,7 @@ def _known(error: Exception) -> GenkitError | None:
     if isinstance(error, OSError):  # a path that cannot be written or read: the file's fault, not the program's
         where = error.filename or "a file, or stdout"
         return DataError(where, str(error.strerror), "choose another path, or mend this one")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or MEMORY in str(error):
+    if lacks_memory(error):
         hint = "lower train.batch_size or train.micro_batch, or the network's size"
         return OutOfMemory("memory", _brief(error), hint)
     return None
@@ -160,12 +159,36 @@ def _dispatch(argv: list[str]) -> None:
         what = "option" if argv[0].startswith("-") else "command"
         hint = closest(argv[0], known, "see genkit --help")
         raise index.absent("genkit", what, argv[0]) or RecipeError("genkit", f"no {what} {argv[0]!r}", hint)
-    app(known if completing else {argv[0]: known[argv[0]]}, completing)(argv, prog_name="genkit")
+    _call(app(known if completing else {argv[0]: known[argv[0]]}, completing), argv)
+
+
+def _call(whole: Any, argv: list[str]) -> None:
+    """Call a command; what typer, or a plugin's code, has to object is one line."""
+    import typer
+
+    from genkit.kernel import index, registry
+
+    misused: Any = typer.BadParameter.__base__
+    with registry.blamed(command=True):
+        try:
+            code = whole(argv, prog_name="genkit", standalone_mode=False)
+        except typer.Abort as error:
+            raise GenkitError("genkit", "aborted, and nothing was done") from error
+        except misused as error:
+            text, command = error.format_message(), error.ctx.command_path if error.ctx else "genkit"
+            if "\n" not in text:
+                absent = index.absent(command, "command", " ".join(argv[:2]))  # of a group that others add to
+                raise absent or RecipeError(command, text.removesuffix("."), f"see {command} --help") from error
+            print(text, file=sys.stderr)  # of a group without a command: its help
+            code = 2
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
     """A typer app of these commands."""
     import typer
+
+    from genkit.kernel import registry
 
     whole = typer.Typer(
         name="genkit",
@@ -178,13 +201,12 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
     for name, (target, text) in commands.items():
         if " " in name:  # of a group, which takes it itself
             continue
-        module, _, attribute = target.partition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (Exception, SystemExit) as error:
+            found = registry.imported(Lazy(target, text), f"genkit {name}")
+        except PluginError:
             if completing:
                 continue
-            raise PluginError(f"genkit {name}", f"cannot import {target}: {error}", "repair its plugin") from error
+            raise
         if isinstance(found, typer.Typer):
             _extend(found, name)
             whole.add_typer(found, name=name, help=text)
@@ -196,15 +218,15 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
 
 def _extend(group: Any, name: str) -> None:
     """Add to a group what plugins have for it: their commands of two words, such as `data pack`."""
+    from genkit.kernel import registry
+
     there = {command.name for command in group.registered_commands}
     for full, (target, _) in _plugin_commands().items():
         first, _, word = full.partition(" ")
         if first == name and word and word not in there:
-            module, _, attribute = target.partition(":")
             try:
-                group.command(word)(getattr(importlib.import_module(module), attribute))
-            except (Exception, SystemExit) as error:  # the group's other commands work without it
-                cause = PluginError(f"genkit {full}", f"cannot import {target}: {error}", "repair its plugin")
+                group.command(word)(registry.imported(Lazy(target, ""), f"genkit {full}"))
+            except PluginError as cause:  # the group's other commands work without it
                 anything = {"allow_extra_args": True, "ignore_unknown_options": True}
                 group.command(word, context_settings=anything)(functools.partial(_raise, cause))
 

@@ -13,7 +13,7 @@ import torch
 from genkit import keys
 from genkit.data import Resident, named
 from genkit.denoiser import Denoiser, Program
-from genkit.errors import RecipeError
+from genkit.errors import PluginError, RecipeError
 from genkit.evaluation import measuring
 from genkit.kernel import registry
 from genkit.kernel.identity import identity
@@ -47,7 +47,10 @@ class Plan:
         """The program with its starting weights, on the device; the default generator stays as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(keys.Key(self.recipe.train.seed).integer("init"))
-            program: Program = registry.build(self.recipe.objective, self.context)
+            program = registry.build(self.recipe.objective, self.context)
+        if not isinstance(program, Program):
+            where = registry.named(registry.info_of(self.recipe.objective))
+            raise PluginError(where, f"built {type(program).__name__}", "an objective owes a genkit.Program")
         if self.recipe.init.origin:
             models.start_from(program, self.recipe.init)
         return program.to(self.context.device)

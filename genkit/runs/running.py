@@ -12,6 +12,7 @@ import attrs
 from genkit import keys
 from genkit.errors import Diverged, GenkitError, Stopped
 from genkit.evaluation import results, scoring
+from genkit.kernel import registry
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
 from genkit.runs import evaluating, lock, loop, planning, store, tryout
@@ -36,6 +37,7 @@ class RunResult:
     reports: tuple[Path, ...] = ()
 
 
+@registry.blamed()
 def run(
     recipe: Recipe | str | Path,
     out: str | Path | None = None,
@@ -68,13 +70,12 @@ def run(
         tryout.check(planned)  # a study has tried its arms
     signals.leave()  # nothing is written yet
     if processes.rank() > 0:
-        with tryout.told():
-            return _follow(planned)
+        return _follow(planned)
     lock.require_ours(planned)
     if fresh and planned.folder.exists():
         with store.held(planned.folder):
             planned.folder.rename(_unused(planned.folder.with_name(planned.folder.name + ".old")))
-    with store.held(planned.folder), tryout.told():
+    with store.held(planned.folder):
         return _run(planned, trial, watch)
 
 

@@ -11,15 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genkit.errors import Stopped, tell
+from genkit.errors import Left, Stopped, tell
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 ONE = 1.0  # seconds within which signals are one: a scheduler tells all processes, and then so does who started this
 AGAIN = 0.05  # seconds until leaving is tried once more
-
-
-class Left(SystemExit):
-    """A signal ends the program: no fault of whose code it comes upon."""
 
 
 class Signals:

@@ -1,4 +1,4 @@
-"""`genkit plugins index`: what distributions are known to offer, made of those that are installed."""
+"""`genkit plugins index`: the table by which genkit names who brings what is missing, made from what is installed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show
-from genkit.kernel import discovery, index
+from genkit.kernel import discovery
+from genkit.kernel import index as kept
 
 
-def print_index(
+def index(
     write: Annotated[
         bool, typer.Option("--write", help="Write what is installed into the index of this genkit.")
     ] = False,
 ) -> None:
     """What distributions are known to offer, so that a missing one can be named."""
     if write:
-        print(write_index())
+        print(written())
     else:
-        show.as_json(index.known())
+        show.as_json(kept.known())
 
 
-def of_installed() -> dict[str, index.Entry]:
+def of_installed() -> dict[str, kept.Entry]:
     """The entries of the plugins that are installed and work."""
     installed = discovery.installed()
     components: dict[str, dict[str, list[str]]] = {p.distribution: {} for p in installed.all if p.state == "loaded"}
@@ -47,9 +48,9 @@ def of_installed() -> dict[str, index.Entry]:
     }
 
 
-def write_index() -> Path:
+def written() -> Path:
     """Make `index.json` anew."""
-    entries = {**index.known(), **of_installed()}
-    index.FILE.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", "utf-8")
-    index.known.cache_clear()
-    return index.FILE
+    entries = {**kept.known(), **of_installed()}
+    kept.FILE.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", "utf-8")
+    kept.known.cache_clear()
+    return kept.FILE
