@@ -53,16 +53,19 @@ def _told() -> Iterator[None]:
     """Whatever a plugin's code raises as one line that names it; the lack of memory stays what it is."""
     try:
         yield
-    except (GenkitError, MemoryError, torch.OutOfMemoryError, Left):
-        raise
     except (Exception, SystemExit) as error:
         trace = error.__traceback__
         while trace and trace.tb_next:
             trace = trace.tb_next
         where = registry.culprit(trace.tb_frame if trace else None)
-        if not where or "allocate memory" in str(error):
+        if not where or _stays(error):
             raise
         raise PluginError(where, _in_words(error), "`genkit components show` tells more, --debug the place") from error
+
+
+def _stays(e: BaseException) -> bool:
+    """Whether an error tells enough by itself: genkit's own, a signal, or the lack of memory, also of a CPU's."""
+    return isinstance(e, GenkitError | MemoryError | torch.OutOfMemoryError | Left) or "allocate memory" in str(e)
 
 
 def _in_words(error: BaseException) -> str:
@@ -81,9 +84,9 @@ def _owed(key: tuple[str, ...], component: Any, planned: Plan, state: State) -> 
     try:
         with _seeded(planned):
             fault = law(component, planned, state) if law else ""
-    except (GenkitError, MemoryError, torch.OutOfMemoryError, Left):
-        raise
     except (Exception, SystemExit) as error:
+        if _stays(error):
+            raise
         fault = _in_words(error)
     if fault:
         where = registry.named(info, ".".join(key) or info.kind)
