@@ -141,8 +141,7 @@ def summary(folder: Path) -> Summary:
     newest = checkpoint.present(folder / "checkpoints")
     k, steps = checkpoint.step_of(newest[-1]) if newest else 0, lock.get("steps", 0)
     state = last.get("outcome") or ("running" if holder(folder) else "stopped" if newest else "new")
-    table = next(iter(evaluations(folder)), {}).get("steps", {})
-    figures = {n: row["figures"] for n, row in table.items()}
+    figures = {n: row["figures"] for n, row in next(iter(evaluations(folder)), {}).get("steps", {}).items()}
     return Summary(
         folder=folder,
         name=lock.get("name", folder.name),
