@@ -4,7 +4,8 @@
 
 A study has some arms and a baseline; "five arms" is taken both ways, with the baseline as one of them and without.
 Every number is a share of studies. `statistics.compare` takes one study at a time, which would last for hours, so that
-the same is done here on arrays; whether both agree is looked at first. Noise:
+the same is done here on arrays; whether both agree is looked at first. The last table is what must hold. (The file is
+not called statistics.py, which would hide Python's own module of that name from all that is started here.) Noise:
 
     log-normal    exp(0.35 z), compared as ratios; as Fréchet distances scatter, more or less
     normal        1 + 0.1 z, compared as ratios
@@ -188,9 +189,30 @@ def main() -> None:
         table("Share that found a threefold effect there", across(uneven, "threefold"), ["noise", *counted])
     designs(kept, few, rng)
     again(kept, many, rng)
+    kept["must hold"] = held = must_hold(kept)
+    table("What must hold with five arms, whether the baseline is one of them or not", held, list(held[0]))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(kept, file, indent=1)
+
+
+def must_hold(kept: dict[str, Any]) -> list[dict[str, Any]]:
+    """What studies are held to, and the least and the most that was found; a share scatters by 0.002 and less."""
+    even = [row for m in (4, 5) for row in kept[f"{m} arms"]]
+    uneven = [row for m in (4, 5) for row in kept[f"{m} arms, unequal"] if row["noise"] == "arm x5"]
+    added = [row for row in kept["looks"] if row["arms"] in (4, 5) and row["noise"] == "log-normal"]
+    lines = [
+        ("false alarms, 3 to 10 seeds", "0.04 to 0.06", [row["false alarms"] for row in even], 0.04, 0.06),
+        ("false alarms, one arm 5 times noisier", "at most 0.08", [row["false alarms"] for row in uneven], 0, 0.08),
+        ("threefold found, 5 seeds", "at least 0.95", [r["threefold"] for r in even if r["seeds"] == 5], 0.95, 1),
+        ("twofold found, 8 seeds", "at least 0.90", [r["twofold"] for r in even if r["seeds"] == 8], 0.9, 1),
+        ("false alarms, seeds added up to 10", "at most 0.06", [row["false alarms"] for row in added], 0, 0.06),
+    ]
+    return [
+        {"what": what, "bound": bound, "least": min(found), "most": max(found),
+         "holds": "yes" if low <= round(min(found), 3) and round(max(found), 3) <= high else "no"}
+        for what, bound, found, low, high in lines
+    ]  # fmt: skip
 
 
 def designs(kept: dict[str, Any], studies: int, rng: np.random.Generator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,12 @@ def made_of(*components: Any) -> Tree:
 _DECIDING = "keys levels denoiser ema data/sources training/state training/step".split()
 
 
+@cache
 def _source(distribution: str) -> str:
-    """Hash of the source of an editable installation; empty for a released one, whose version is in the lock."""
+    """Hash of the source of an editable installation; empty for a released one, whose version is in the lock.
+
+    Looked at once: a study asks for a thousand runs, and the process has one code.
+    """
     told = (found.read_text("direct_url.json") for found in metadata.distributions(name=distribution))
     direct = json.loads(next(filter(None, told), "{}"))  # what a build leaves in a checkout tells nothing
     if not direct.get("dir_info", {}).get("editable"):
@@ -112,7 +117,4 @@ def _source(distribution: str) -> str:
         folders = (spec.submodule_search_locations or []) if spec else []
         files = [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))]
         files = files or ([Path(spec.origin)] if spec and spec.origin else [])
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(b"".join(file.name.encode() + b"\0" + file.read_bytes() for file in files)).hexdigest()[:16]

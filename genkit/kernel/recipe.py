@@ -51,6 +51,7 @@ class Train:
     save_every_steps: int = _aside(500, "steps between checkpoints", check=_from(1))
     sample_every_steps: int = _aside(0, "steps between sample grids; 0 for none", check=_from(0))
     keep_checkpoints: int = _aside(2, "newest checkpoints kept, the final one among them", check=_from(2))
+    keep_final: str = _aside("all", "the final checkpoint holds all, or weights", check=_v.in_(("all", "weights")))
     timeout_min: float = _aside(10.0, "minutes to wait for another process", check=_v.gt(0))
 
 

@@ -36,8 +36,7 @@ def show(planned: Plan, state: State, name: str, trackers: Trackers | None = Non
             count = 4096 if planned.data.spec.shape[1:] == (1, 1) else SAMPLES_SHOWN
             x0 = sampling.sample(denoiser, count, n, planned.recipe.evaluate.seed)
             image = pictures.picture(measuring.images(x0, planned.data, planned.recipe.evaluate.protocol))
-            scale = max(1, 256 // image.shape[-1])
-            pictures.write(planned.folder / "samples" / f"{name}-steps{n}.png", image, scale)
+            pictures.write(planned.folder / "samples" / f"{name}-steps{n}.png", image, max(1, 256 // image.shape[-1]))
             if trackers:
                 trackers.images(state.k, f"samples-steps{n}", image)
 

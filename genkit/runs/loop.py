@@ -59,6 +59,8 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
             continue
         plain = read_back(state, figures)
         now = time.monotonic()
+        for made in state.optimizers.values() if last and settings.keep_final == "weights" else ():
+            made.state.clear()
         if last:  # its checkpoint stands before anything else is done
             saver.save(state, wait=True)
             ended(figures=figures, key=keys.Key(settings.seed, k - 1))

@@ -21,26 +21,56 @@ def _runs() -> None:
 
 @app.command("list")
 def list_(
+    study: Annotated[str, typer.Option(help="Trials of this study alone, by its folder, name or id.")] = "",
+    recipe: Annotated[str, typer.Option(help="Runs of this name alone.")] = "",
+    state: Annotated[str, typer.Option(help="Runs in this state alone, such as done or diverged.")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=0, show_default=False)] = 0,
     every: Annotated[bool, typer.Option("--all", help="Also folders that --fresh renamed.")] = False,
     json: Json = False,
 ) -> None:
-    """Runs, newest first, and in what those of one name differ."""
+    """Runs, newest first, and in what those of one name differ; a study is one line, in place of its trials.
+
+    With --json every run is told, trials as well, with the studies that it is in.
+    """
     import attrs
 
     from genkit.runs import store
     from genkit_runs import housekeeping
 
+    known = housekeeping.studies()
+    chosen = housekeeping.of_study(known, study) if study else None
     found = [s for s in store.runs(lambda text: show.say(f"note: {text}")) if every or ".old" not in s.folder.suffix]
     told = housekeeping.in_what(found)
+    found = [s for s in found if recipe in ("", s.name) and state in ("", s.state)]
+    found = [s for s in found if chosen is None or s.folder.resolve() in chosen.trials]
     if json:
-        show.as_json([{**attrs.asdict(s), "differs": told.get(s.folder, "")} for s in found])
+        rows = [{**attrs.asdict(s), "differs": told.get(s.folder, "")} for s in found]
+        inside = [[k.folder.name for k in known if s.folder.resolve() in k.trials] for s in found]
+        show.as_json([{**row, "studies": names} for row, names in zip(rows, inside, strict=True)][: limit or None])
         return
-    rows = [["run", "state", "step", "differs", "figures"]]
-    for s in found:
-        rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", told.get(s.folder, ""), _figures(s.figures, s.apart)])
-    show.table(rows)
+    _listed(housekeeping.lines(found, [] if study else known), told, limit)
     if not found:
-        show.say(f"no runs in {store.root()}: `genkit run ict_digits` makes one")
+        narrowed = study or recipe or state
+        show.say(
+            f"no runs {'like that ' * bool(narrowed)}in {store.root()}"
+            + ": `genkit run ict_digits` makes one" * (not narrowed)
+        )
+
+
+def _listed(lines: list[Any], told: dict[Path, str], limit: int) -> None:
+    """Runs and studies as a table, and how many are left out."""
+    from genkit.runs import store
+
+    rows = [["run", "state", "step", "differs", "figures"]]
+    for s in lines[: limit or None]:
+        if isinstance(s, store.Summary):
+            figures = _figures(s.figures, s.apart)
+            rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", told.get(s.folder, ""), figures])
+        else:
+            rows.append([f"study {s.folder.name}", s.state, "", f"{s.arms} arms, {s.seeds} seeds", ""])
+    show.table(rows)
+    if limit and len(lines) > limit:
+        show.say(f"{len(lines) - limit} more; --limit {limit} leaves them out")
 
 
 def _figures(by_steps: dict[str, dict[str, float]], apart: str = "") -> str:

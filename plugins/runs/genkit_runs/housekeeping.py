@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.runs import store
@@ -54,14 +57,65 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
+@attrs.frozen(kw_only=True)
+class Study:
+    """A study as a line of a list: how many arms, seeds and states it has, and the folders of its trials."""
+
+    folder: Path
+    arms: int
+    seeds: int
+    state: str
+    trials: frozenset[Path]
+
+
+def studies() -> list[Study]:
+    """All studies, by their folders' names."""
+    return [_study(file) for file in sorted(store.root().glob("studies/*/study.json"))]
+
+
+def _study(file: Path) -> Study:
+    kept = store.read(file)
+    trials = kept.get("trials", [])
+    states = collections.Counter(trial.get("state", "") for trial in trials)
+    return Study(
+        folder=file.parent,
+        arms=len(kept.get("arms", ())),
+        seeds=len(kept.get("seeds", ())),
+        state=", ".join(f"{n} {state}" for state, n in states.most_common()),
+        trials=frozenset((store.root() / trial["folder"]).resolve() for trial in trials),
+    )
+
+
+def of_study(known: Iterable[Study], name: str) -> Study:
+    """The study of a folder, of a name, or whose id begins so.
+
+    Raises:
+        DataError: There is none, or several.
+    """
+    known = list(known)
+    exact = [s for s in known if name in (str(s.folder), s.folder.name, s.folder.name.rpartition("-")[0])]
+    found = exact or [s for s in known if len(name) >= 3 and s.folder.name.rpartition("-")[2].startswith(name)]
+    if len(found) != 1:
+        offered = ", ".join(s.folder.name for s in (found or known)[:5])
+        raise DataError(
+            f"study {name!r}", "there are several" if found else "there is none", offered or "none was begun"
+        )
+    return found[0]
+
+
+def lines(found: Iterable[store.Summary], known: Iterable[Study]) -> list[store.Summary | Study]:
+    """Runs, with each study in place of its newest trial, and its others left out; a run of its own stays."""
+    told: list[store.Summary | Study] = []
+    known = list(known)
+    for s in found:
+        of = [study for study in known if s.trial and s.folder.resolve() in study.trials]
+        told += [study for study in of if study not in told] if of else [s]
+    return told
+
+
 def studies_of(folder: Path) -> list[str]:
     """The studies that have a run as a trial."""
-    found = []
-    for file in sorted(store.root().glob("studies/*/study.json")):
-        trials = store.read(file).get("trials", [])
-        if any((store.root() / trial["folder"]).resolve() == folder.resolve() for trial in trials):
-            found.append(file.parent.name)
-    return found
+    return [study.folder.name for study in studies() if folder.resolve() in study.trials]
 
 
 def removable(folder: Path, force: bool = False) -> None:

@@ -47,6 +47,40 @@ def test_runs_of_one_name_are_told_apart_and_damaged_ones_passed_over(call, two)
     call("sample", two[1], "--count", "2", "--out", "a.png")
 
 
+@pytest.fixture
+def mixed(two):
+    """Two runs of one's own, and a study of four trials, one of which has diverged."""
+    trials = []
+    for seed in range(4):
+        made = genkit.run(load_recipe("ict_ring", [*FEW, "train.steps=2", f"train.seed={seed}"]), trial=True).folder
+        trials.append({"folder": made.name, "state": "diverged" if seed == 3 else "done"})
+    store.event(made, event="end", outcome="diverged")
+    study = Path("runs/studies/mine-0123456789")
+    study.mkdir(parents=True)
+    told = {"arms": [{}, {}], "seeds": [0, 1], "trials": trials}
+    (study / "study.json").write_text(json.dumps(told))
+    return two
+
+
+def test_a_study_is_one_line_and_its_trials_are_listed_when_asked_for(call, mixed):
+    def listed(*argv):
+        return [line.split("  ")[0] for line in call("runs", "list", *argv).out.splitlines()[1:]]
+
+    assert listed() == ["study mine-0123456789", mixed[1].name, mixed[0].name]
+    assert "3 done, 1 diverged" in call("runs", "list").out and "2 arms, 2 seeds" in call("runs", "list").out
+    for name in ("mine", "mine-0123456789", "0123"):
+        assert len(listed("--study", name)) == 4
+    assert len(listed("--study", "mine", "--state", "diverged")) == 1
+    assert listed("--state", "diverged") == ["study mine-0123456789"]
+    assert listed("--limit", "1") == ["study mine-0123456789"]
+    assert "2 more; --limit 1 leaves them out" in call("runs", "list", "--limit", "1").err
+    assert listed("--recipe", "ict_digits") == [] and len(listed("--recipe", "ict_ring")) == 3
+    assert "no runs like that in runs" in call("runs", "list", "--recipe", "ict_digits").err
+    assert "there is none; mine-0123456789" in call("runs", "list", "--study", "other", code=4).err
+    told = json.loads(call("runs", "list", "--json").out)
+    assert [len(run["studies"]) for run in told] == [1] * 4 + [0] * 2
+
+
 def test_a_run_is_shown_with_what_its_recipe_changes(call, two):
     shown = json.loads(call("runs", "show", two[1], "--json").out)
     assert shown["differs"]["train.seed"] == [0, 1] and shown["differs"]["train.steps"][1] == 6

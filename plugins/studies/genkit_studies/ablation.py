@@ -88,8 +88,7 @@ def launched(
         yield registry.load(registry.find("launcher", name))(), processes.pick_device(device)
         return
     chosen, where = places(device, jobs, per_device)
-    pool = LocalPool(where)
-    pool.start()
+    pool = LocalPool(where)  # its slots start with the first job: a study that is done needs none
     try:
         yield pool, chosen
     finally:

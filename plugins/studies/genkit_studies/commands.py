@@ -28,6 +28,7 @@ def ablate(
     design: Annotated[str, typer.Option(help="one-at-a-time, leave-one-out, add-on or grid.")] = "",
     seeds: Annotated[str, typer.Option(help="How many (3), or which (0,1,7); else the recipe's own.")] = "",
     metric: Annotated[str, typer.Option(help="The figure that it is about, such as fd.fd@1.")] = "",
+    name: Annotated[str, typer.Option(help="Of the study; else the recipe's, or the study file's.")] = "",
     jobs: Annotated[int | None, typer.Option(help="Trials at a time.", show_default=False)] = None,
     per_device: Annotated[int, typer.Option(help="Trials at a time on each GPU.")] = 1,
     only: Annotated[str, typer.Option(help="failed: run those alone that crashed before.")] = "",
@@ -40,10 +41,11 @@ def ablate(
 ) -> None:
     """Run a recipe and what differs from it, compare; the same command runs only what is missing.
 
+    A study is its name and its baseline: other arms, seeds, samples and metrics are added to it.
     `genkit ablate report STUDY` makes the tables of a study again.
     """
     from genkit.errors import RecipeError
-    from genkit_studies import ablation, planning, progress, running, study
+    from genkit_studies import ablation, planning, progress, running, study, telling
 
     if only not in ("", "failed"):
         raise RecipeError("--only", f"{only!r}", "only failed is known")
@@ -57,19 +59,23 @@ def ablate(
         chosen, said = ablation.default_recipe()
         recipe = str(chosen)
         show.say(f"note: taking {said}")
-    asked = ablation.ask(recipe, swap or [], given, origin=start, to=to, design=design, metric=metric)
+    asked = ablation.ask(recipe, swap or [], given, origin=start, to=to, design=design, metric=metric, name=name)
     asked = _with_seeds(asked, seeds)
     with ablation.launched(device, jobs, per_device, launcher) as (where, told):
         planned = planning.plan(asked, told)
-        seconds = running.try_out(planned, where, told, ablation.untried(planned, only))
+        untried = ablation.untried(planned, only)
+        measured = running.try_out(planned, where, told, untried)
         wanted = running.missing(planned, only)
+        for notice in (*planned.notices, *telling.lacking(untried, measured), *telling.idle(planned, wanted, only)):
+            show.say(f"note: {notice}")
         if dry_run and json:
+            seconds = {label: one["seconds"] for label, one in measured.items()}
             show.as_json({**study.as_plain(planned), "seconds": seconds, "to_run": len(wanted)})
         else:
-            whole = _plan(planned, wanted, seconds, where.slots, to_stdout=dry_run)
+            whole = telling.plan(planned, wanted, measured, where.slots, to_stdout=dry_run)
         if dry_run or not (yes or _agreed(whole)):
             return
-        with progress.watching(planned, wanted, seconds, where.slots) as watch:
+        with progress.watching(planned, wanted, measured, where.slots) as watch:
             done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=watch)
     _present(done, json)
 
@@ -115,27 +121,6 @@ def _with_seeds(asked: Question, text: str) -> Question:
     return attrs.evolve(asked, seeds=tuple(numbers if "," in text else range(first, first + numbers[0])))
 
 
-def _plan(planned: Study, wanted: list[int], seconds: dict[str, float], slots: int, to_stdout: bool) -> float:
-    """Show what will be done; the seconds that it will take."""
-    from genkit_studies import comparison, progress, study
-
-    rows = [["arm", "changes", "trials", "about"]]
-    trials = [planned.trials[i] for i in wanted]
-    for arm in planned.arms:
-        todo = sum(trial.arm == arm.label for trial in trials)
-        about = f"{todo} x {show.clock(progress.each(planned, arm, seconds))}" if todo else "-"
-        rows.append([arm.label, "; ".join(arm.changes) or "-", study.states(planned.of(arm)), about])
-    whole, clock = (progress.left(planned, trials, seconds, n) for n in (1, slots))
-    counted = f"{len(planned.arms)} arms, seeds {', '.join(map(str, planned.seeds))}: {len(planned.trials)} trials"
-    hours = f"about {whole / 3600:.2g} device hours, {show.clock(clock)} with {slots} at a time"
-    show.table(rows, file=sys.stdout if to_stdout else sys.stderr)
-    show.say(f"{counted}, {len(wanted)} to run" + (f"; {hours}" if wanted else ""))
-    for sentence in comparison.outlook(planned):
-        show.say(sentence)
-    show.say(f"study {planned.folder}")
-    return clock
-
-
 def _agreed(seconds: float) -> bool:
     if seconds <= ASK_ABOVE or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
@@ -145,43 +130,26 @@ def _agreed(seconds: float) -> bool:
 def _report(given: list[str], json: bool) -> None:
     """The tables of a study, made again from what is stored."""
     from genkit.errors import RecipeError
-    from genkit_studies import page, study, table
+    from genkit_studies import comparison, page, study, table, telling
 
     if len(given) > 1:
         raise RecipeError("ablate report", f"{len(given)} studies", "name one")
     found = study.load(study.find(given[0] if given else "latest"))
-    names = [*table.write(found), page.write(found).name]
-    if json:
-        show.as_json(table.as_plain(found))
-        return
-    _compared(found)
-    for name in names:
-        print(found.folder / name)
-
-
-def _compared(done: Study) -> None:
-    from genkit_studies import comparison, table
-
-    rows = comparison.compare(done)
-    for name in comparison.figure_names(done) or [""]:
-        show.table(table.table(done, rows, name))
-        print()
-    for sentence in comparison.sentences(done, rows):
-        print(sentence)
+    rows = comparison.compare(found)
+    files = [*table.write(found, rows), page.write(found, rows)]
+    show.as_json(table.as_plain(found, rows)) if json else telling.compared(found, rows, files)
 
 
 def _present(done: Study, json: bool) -> None:
-    """The table, what it says, where the runs are, and the exit code."""
-    from genkit_studies import comparison, page, study, table
+    """The table, what it says, and the exit code."""
+    from genkit_studies import comparison, page, study, table, telling
 
-    table.write(done)
-    report = page.write(done)
-    study.save(comparison.looked(done))
-    show.as_json(study.as_plain(done)) if json else _compared(done)
-    if not json:
-        for trial in done.trials:
-            print(f"{trial.folder}  {trial.arm}, seed {trial.seed}{': ' * bool(trial.reason)}{trial.reason}")
-        print(f"report {report}")
+    rows = comparison.compare(done)
+    table.write(done, rows)
+    report = page.write(done, rows)
+    if (looked := comparison.looked(done)) != done:
+        study.save(looked)
+    show.as_json(study.as_plain(done)) if json else telling.compared(done, rows, [report])
     states = {trial.state for trial in done.trials}
     if states & {"crashed", "out-of-memory"}:
         raise typer.Exit(5)

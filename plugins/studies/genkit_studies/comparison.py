@@ -94,7 +94,7 @@ def looked(of: Study) -> Study:
 
 def looks(of: Study) -> tuple[int, ...]:
     """The seeds of each look, with that of now as the last."""
-    now = max(complete(of), 1)
+    now = max(complete(of), *of.looks, 1)  # an arm that is added waits for its seeds: the others have theirs
     return (*(look for look in of.looks if look < now), now)
 
 
@@ -103,20 +103,23 @@ def level(of: Study) -> float:
     return power.level(looks(of), of.planned or len(of.seeds))
 
 
-def outlook(of: Study, usual: float | None = None) -> list[str]:
+def outlook(of: Study, usual: float | None = None, source: str = "") -> list[str]:
     """What the study will find, and with one seed more: a sentence, or none if there is no noise to go by.
 
     Args:
         usual: The standard deviation of the logarithm of a recipe's figure, for a study without trials.
+        source: The words that say where it is from.
     """
     name = next(iter(figure_names(of)), "")
     samples = [_values(of, arm, name) for arm in of.arms] if name else []
     ratio = statistics.positive(samples)
-    sd = statistics.spread([statistics.scaled(values, ratio) for values in samples]) or (usual if ratio else None)
+    own = statistics.spread([statistics.scaled(values, ratio) for values in samples])
+    sd = own or (usual if ratio else None)
     if not sd or len(of.arms) < 2:
         return []
     found = power.outlook(len(of.arms) - 1, len(of.seeds), sd, ratio, of.looks, of.planned)
-    return [_outlook(found, ratio)]
+    text = _outlook(found, ratio)
+    return [text if own or not source else f"{source}{text[0].lower()}{text[1:]}"]
 
 
 def _outlook(found: power.Outlook, ratio: bool) -> str:

@@ -5,6 +5,7 @@ By integration instead of drawing, so that a study tells the same digits wheneve
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from math import lgamma, log, pi, sqrt
@@ -39,9 +40,10 @@ def within(t: float, loads: tuple[float, ...], df: int) -> float:
     z = REACH * NODES
     normal = REACH * WEIGHTS * np.exp(-(z**2) / 2) / sqrt(2 * pi)
     joint = np.ones((len(z), len(s)))
-    for each in loads:
+    for each, arms in Counter(loads).items():
         r = sqrt(1 - each**2)
-        joint *= special.ndtr((each * z[:, None] + t * s) / r) - special.ndtr((each * z[:, None] - t * s) / r)
+        one = special.ndtr((each * z[:, None] + t * s) / r) - special.ndtr((each * z[:, None] - t * s) / r)
+        joint *= one**arms
     return float(normal @ joint @ chi)
 
 

@@ -16,6 +16,7 @@ from genkit_studies.comparison import Row
 from genkit_studies.statistics import Effect
 from genkit_studies.study import Arm, Study, Trial
 
+SHOWN = 12  # arms that have curves and samples: more can neither be told apart nor sent
 STYLE = """
 .effects{display:grid;grid-template-columns:minmax(7rem,auto) 1fr auto;gap:.55rem 1rem;align-items:center}
 .effects .lane{position:relative;height:1.3rem;border-bottom:1px solid var(--line)}
@@ -43,24 +44,23 @@ for (const th of document.querySelectorAll("thead th")) {
 """
 
 
-def page(of: Study) -> str:
+def page(of: Study, rows: list[Row]) -> str:
     """The whole page as HTML; every text of the study is escaped."""
-    rows = comparison.compare(of)
     parts = [
         _header(of, rows),
         _figures(of, rows),
         _effects(of, rows),
-        _curves(of),
-        *_samples(of),
+        _curves(of, drawn := _shown(of, rows)),
+        *_samples(of, drawn),
         _arms(of, rows),
     ]
     return html.document(f"{of.name} – genkit study", "".join(parts), STYLE, SCRIPT)
 
 
-def write(of: Study) -> Path:
+def write(of: Study, rows: list[Row]) -> Path:
     """Write `report.html` into the study's folder."""
     target = of.folder / "report.html"
-    atomic.write(target, page(of))
+    atomic.write(target, page(of, rows))
     return target
 
 
@@ -128,27 +128,41 @@ def _first(of: Study, arm: Arm) -> Trial:
     return of.of(arm)[0]
 
 
-def _curves(of: Study) -> str:
+def _shown(of: Study, rows: list[Row]) -> list[Arm]:
+    """The arms with curves and samples: all, or of many the baseline and those whose figure differs most from it."""
+    names = comparison.figure_names(of)
+    told = {row.arm.label: abs(_drawn(row.effects[names[0]])[0]) for row in rows if names and names[0] in row.effects}
+    most = sorted(of.arms[1:], key=lambda arm: -told.get(arm.label, 0.0))[: SHOWN - 1]
+    return [arm for arm in of.arms if arm is of.arms[0] or arm in most]
+
+
+def _few(of: Study, arms: list[Arm]) -> str:
+    return f"{len(arms)} of {len(of.arms)} arms, which differ most; " * (len(arms) < len(of.arms))
+
+
+def _curves(of: Study, arms: list[Arm]) -> str:
     """The loss of each arm's first seed; losses of different metrics have different scales."""
     lines = []
-    for i, arm in enumerate(of.arms):
+    for i, arm in enumerate(arms):
         steps = sorted(read(_first(of, arm).folder).steps.items())
         points = [(k, finite(e.get("figures", {}).get("loss"))) for k, e in steps]
         lines.append(Series(arm.label, running_median(points), f"c{i % 6}"))
-    drawn = chart("loss", lines, log=True, note=f"seed {of.seeds[0]}, log scale; losses differ in scale between arms")
+    note = f"{_few(of, arms)}seed {of.seeds[0]}, log scale; losses differ in scale between arms"
+    drawn = chart("loss", lines, log=True, note=note)
     return html.section("Curves", f"<div class=large>{drawn}</div>" if drawn else "")
 
 
-def _samples(of: Study) -> list[str]:
-    """Grids of all arms from the same latents, a row for each number of sampling steps."""
+def _samples(of: Study, arms: list[Arm]) -> list[str]:
+    """Grids of arms from the same latents, a row for each number of sampling steps."""
     found = []
     for n in of.arms[0].recipe.evaluate.steps:
         grids = []
-        for arm in of.arms:
+        for arm in arms:
             path = _first(of, arm).folder / "samples" / f"final-steps{n}.png"
             if path.is_file():
                 grids.append(html.picture(path, f"Samples of {arm.label} in {n} steps", arm.label))
-        found.append(html.section(f"Samples in {n} step{'s' * (n > 1)}, seed {of.seeds[0]}", "".join(grids), "grids"))
+        title = f"Samples in {n} step{'s' * (n > 1)}, {_few(of, arms)}seed {of.seeds[0]}"
+        found.append(html.section(title, "".join(grids), "grids"))
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from genkit.evaluation import results
 from genkit.kernel.identity import identity
 from genkit.kernel.recipe import NAME, Recipe
 from genkit.runs import evaluating, models, planning, store
-from genkit_studies import designs
+from genkit.training import checkpoint
+from genkit_studies import designs, growth, keeping
 from genkit_studies.designs import Question
 from genkit_studies.study import Arm, Study, Trial
 
@@ -23,15 +26,15 @@ ENDED = ("done", "diverged")
 
 
 def plan(question: Question, device: str) -> Study:
-    """The arms of a question, and a trial for each arm and seed with what is in the store.
+    """A question's study: a trial for each arm and seed, of the question and of before, with what is in the store.
 
     Raises:
         GenkitError: An arm makes no recipe, or data are not to be had; every problem at once.
     """
     if not re.fullmatch(NAME, question.name):
         raise RecipeError("name", f"{question.name!r} can name no folder", "letters, digits, and - _ . between them")
-    arms = designs.arms(question)
-    base = arms[0].recipe
+    asked = keeping.lean(designs.arms(question))
+    base = asked[0].recipe
     seeds = question.seeds or (base.train.seed,)
     if len(set(seeds)) < len(seeds):
         raise RecipeError("seeds", f"{max(seeds, key=seeds.count)} stands twice", "name each once")
@@ -39,15 +42,32 @@ def plan(question: Question, device: str) -> Study:
         raise RecipeError("seeds", f"{min(seeds)} to {max(seeds)}", "name seeds from 0 to 2^63 - 1")
     _require_metric(question.metric, base)
     data = _Data(device)
-    trials = tuple(_trial(arm, seed, data) for arm in arms for seed in seeds)
-    parts = [question.design, question.metric, *(a.label for a in arms), *map(str, seeds), *(t.id for t in trials)]
-    id = hashlib.sha256(json.dumps([*parts, base.protocol()], sort_keys=True).encode()).hexdigest()[:10]
+    id = _id(question.name, asked[0], data)
     folder = store.root() / "studies" / f"{question.name}-{id}"
+    kept = store.read(folder / "study.json")
+    arms, notices = growth.arms(kept, folder / "study.json", asked)
+    seeds = growth.seeds(kept, seeds)
     study = Study(
-        name=question.name, id=id, folder=folder, design=question.design, metric=question.metric,
-        arms=arms, seeds=seeds, trials=trials,
+        name=question.name, id=id, folder=folder, design=question.design, metric=question.metric or _metric(kept, base),
+        arms=arms, seeds=seeds, trials=tuple(_trial(arm, seed, data) for arm in arms for seed in seeds),
+        looks=tuple(kept.get("looks", ())), planned=kept.get("planned", 0), notices=notices,
     )  # fmt: skip
-    return refreshed(study)
+    return refreshed(study, kept)
+
+
+def _id(name: str, baseline: Arm, data: _Data) -> str:
+    """What a study is: its name, and the run of its baseline whatever the seed."""
+    recipe = recipe_of(baseline, 0)
+    parts = [name, identity(recipe, data(recipe), models.content)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+
+
+def _metric(kept: growth.Kept, recipe: Recipe) -> str:
+    """The figure that the study was about so far, if it still will be there."""
+    with suppress(RecipeError):
+        _require_metric(kept.get("metric", ""), recipe)
+        return str(kept.get("metric", ""))
+    return ""
 
 
 def _require_metric(metric: str, recipe: Recipe) -> None:
@@ -88,11 +108,9 @@ def _trial(arm: Arm, seed: int, data: _Data) -> Trial:
 # ---- what is in the store ------------------------------------------------------------------------
 
 
-def refreshed(study: Study) -> Study:
+def refreshed(study: Study, kept: growth.Kept) -> Study:
     """The study with every trial's state as the store has it, and else as the study last knew it."""
-    known = {}
-    if (study.folder / "study.json").is_file():
-        known = {t["id"]: t for t in store.read(study.folder / "study.json").get("trials", [])}
+    known = {t["id"]: t for t in kept.get("trials", ())}
     before = {id: (t["state"], t["reason"]) for id, t in known.items() if t["state"] in ("crashed", "out-of-memory")}
     recipes = {arm.label: arm.recipe for arm in study.arms}
     return attrs.evolve(
@@ -107,22 +125,27 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
         otherwise: Its state where the store knows no end of it.
         reason: Why.
     """
+    told = store.events(trial.folder)
+    trained = recipe.train.steps in map(checkpoint.step_of, checkpoint.present(trial.folder / "checkpoints"))
+    blank = attrs.evolve(trial, figures={}, by_seed={}, trained=trained, seconds=seconds(told), evaluation=0.0)
     if who := store.holder(trial.folder):
-        return attrs.evolve(
-            trial, state="running", figures={}, by_seed={}, seconds=seconds(trial.folder), reason=f"held by {who}"
-        )
-    ends = [e for e in store.events(trial.folder) if e.get("event") in ("end", "start", "resume")]
+        return attrs.evolve(blank, state="running", reason=f"held by {who}")
+    ends = [e for e in told if e.get("event") in ("end", "start", "resume")]
     last: dict[str, Any] = ends[-1] if ends else {}
     state, why = last.get("outcome", otherwise), last.get("text", reason)
-    found: dict[str, Any] = {}
-    if state == "done":
-        found = _evaluation(trial.folder, recipe)
-        lacking = (otherwise, reason) if reason else ("todo", "not evaluated by this protocol")
-        state, why = ("done", "") if found or not recipe.metrics else lacking
-    elif state not in ("diverged", "preempted", "crashed", "out-of-memory"):
+    if state not in ("done", "diverged", "preempted", "crashed", "out-of-memory"):
         state = otherwise
-    figures, by_seed = results.figures_of(found), by_seed_of(found)
-    return attrs.evolve(trial, state=state, figures=figures, by_seed=by_seed, seconds=seconds(trial.folder), reason=why)
+    if state != "done" or not recipe.metrics:
+        return attrs.evolve(blank, state=state, reason="" if state == "done" else why)
+    found = _evaluation(trial.folder, recipe)
+    if not found:
+        state, why = (otherwise, reason) if reason else ("todo", "not evaluated by this protocol")
+        return attrs.evolve(blank, state=state, reason=why)
+    own = float(found.get("seconds", 0.0))
+    return attrs.evolve(
+        blank, state="done", figures=results.figures_of(found), by_seed=by_seed_of(found), reason="",
+        seconds=round(blank.seconds + own, 3), evaluation=own,
+    )  # fmt: skip
 
 
 def _evaluation(folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -130,21 +153,26 @@ def _evaluation(folder: Path, recipe: Recipe) -> dict[str, Any]:
     found = store.read(evaluating.evaluation_file(folder, recipe))
     wanted = [str(n) for n in recipe.evaluate.steps]
     whole = found.get("k") == recipe.train.steps and set(wanted) <= set(found.get("steps", {}))
-    return {"steps": {n: found["steps"][n] for n in wanted}} if whole else {}
+    return {**found, "steps": {n: found["steps"][n] for n in wanted}} if whole else {}
 
 
-def seconds(folder: Path) -> float:
-    """What a run took, over all its sessions: from each beginning to its end, or to the last that was heard of it."""
-    total, begun, last = 0.0, 0.0, 0.0
-    for event in store.events(folder):
+def seconds(told: Sequence[Mapping[str, Any]]) -> float:
+    """What a training took, over all its sessions: from each beginning to its end, or to the last that was heard of it.
+
+    Less the evaluations after the last step: by which protocol they were, and how often, is another matter.
+    """
+    total, begun, last, steps = 0.0, 0.0, 0.0, None
+    for event in told:
         kind, now = event.get("event"), event.get("time", 0.0)
         if kind in ("start", "resume"):
-            total, begun, last = total + last - begun, now, now
+            total, begun, last, steps = total + last - begun, now, now, event.get("steps")
         elif begun:
             last = now
+            if kind == "evaluated" and event.get("k") == steps:
+                total -= event.get("seconds", 0.0)
         if kind == "end":
             total, begun, last = total + last - begun, 0.0, 0.0
-    return round(total + last - begun, 3)
+    return round(max(total + last - begun, 0.0), 3)
 
 
 def by_seed_of(evaluation: dict[str, Any]) -> dict[str, list[float]]:

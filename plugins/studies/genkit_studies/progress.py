@@ -17,22 +17,27 @@ from genkit_studies.study import Arm, Study, Trial
 SEEDS = 6  # with more, an arm's trials are counted instead of shown
 TROUBLE = ("diverged", "crashed", "out-of-memory", "preempted")
 Watch = Callable[[Study], None]
+Measured = Mapping[str, Mapping[str, float]]  # seconds of a trial of each arm, and of its evaluation, by a try-out
 Share = Callable[[Trial], float]
 
 
-def each(of: Study, arm: Arm, measured: Mapping[str, float]) -> float:
-    """Seconds that a trial of an arm takes: as its own took, else as measured beforehand, else as others took."""
-    own, others = ([t.seconds for t in ts if t.state == "done"] for ts in (of.of(arm), of.trials))
-    known = own or ([measured[arm.label]] if arm.label in measured else others)
+def each(of: Study, arm: Arm, measured: Measured, trained: bool = False) -> float:
+    """Seconds that a trial of an arm takes: as its own took, else as measured beforehand, else as others took.
+
+    Args:
+        trained: It is only evaluated.
+    """
+    part = "evaluation" if trained else "seconds"
+    own, others = ([getattr(t, part) for t in ts if t.state == "done"] for ts in (of.of(arm), of.trials))
+    evaluations = arm.recipe.evaluations_after(0) if trained else 1  # a try-out counts those during training, too
+    known = own or ([measured[arm.label][part] / evaluations] if arm.label in measured else others)
     return sum(known) / len(known) if known else 0.0
 
 
-def left(
-    of: Study, trials: Iterable[Trial], measured: Mapping[str, float], slots: int, share: Share = lambda trial: 0.0
-) -> float:
+def left(of: Study, trials: Iterable[Trial], measured: Measured, slots: int, share: Share = lambda trial: 0.0) -> float:
     """Seconds that some trials of a study still take, spread over the slots; no less than the longest of them."""
-    times = {arm.label: each(of, arm, measured) for arm in of.arms}
-    todo = [times[trial.arm] * (1 - share(trial)) for trial in trials]
+    times = {(arm.label, only): each(of, arm, measured, only) for arm in of.arms for only in (False, True)}
+    todo = [times[t.arm, t.trained] * (1 - share(t) * (not t.trained)) for t in trials]
     return max([sum(todo) / slots, *todo], default=0.0)
 
 
@@ -74,7 +79,7 @@ def shares(of: Study) -> Share:
 
 
 @contextmanager
-def watching(planned: Study, wanted: Sequence[int], measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
+def watching(planned: Study, wanted: Sequence[int], measured: Measured, slots: int) -> Iterator[Watch]:
     """A watcher of a study, as stderr can show it.
 
     Args:
@@ -88,7 +93,7 @@ def watching(planned: Study, wanted: Sequence[int], measured: Mapping[str, float
 
 
 @contextmanager
-def _table(planned: Study, wanted: Sequence[int], measured: Mapping[str, float], slots: int) -> Iterator[Watch]:
+def _table(planned: Study, wanted: Sequence[int], measured: Measured, slots: int) -> Iterator[Watch]:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
@@ -121,19 +126,24 @@ def _lines(planned: Study, say: Callable[[str], None], states: Sequence[str]) ->
     def watch(now: Study) -> None:
         for i, trial in enumerate(now.trials):
             if trial.state != known[i].state and trial.state in states:
-                say(line(trial, now.metric))
+                say(line(trial, now.metric, again=planned.trials[i].trained))
             known[i] = trial
 
     return watch
 
 
-def line(trial: Trial, metric: str) -> str:
-    """A trial's state, figures and time in words."""
+def line(trial: Trial, metric: str, again: bool = False) -> str:
+    """A trial's state, figures and time in words.
+
+    Args:
+        again: It was trained before, and only evaluated now.
+    """
     shown = {
         n: v for n, v in trial.figures.items() if (n == metric if metric in trial.figures else not results.is_floor(n))
     }
     figures = "".join(f"  {name} {value:.3g}" for name, value in shown.items())
-    took = f"  {show.clock(trial.seconds)}" if trial.state == "done" else ""
+    took = f"  {show.clock(trial.evaluation)} to evaluate" if again else f"  {show.clock(trial.seconds)}"
+    took = took if trial.state == "done" else ""
     return f"{trial.arm}, seed {trial.seed}: {trial.state}{figures}{took}{': ' * bool(trial.reason)}{trial.reason}"
 
 

@@ -15,7 +15,7 @@ from genkit.data import atomic
 from genkit.errors import GenkitError, RecipeError, Stopped
 from genkit.runs import store
 from genkit.training.signals import Signals, caught
-from genkit_studies import planning
+from genkit_studies import keeping, planning
 from genkit_studies.pool import Job
 from genkit_studies.study import Arm, Study, Trial, save
 from genkit_studies.worker import OUT_OF_MEMORY, reason
@@ -60,24 +60,25 @@ def through(launcher: Any, jobs: Mapping[K, Job]) -> dict[K, int]:
     return {key: codes[key] for key in jobs}
 
 
-def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> dict[str, float]:
-    """Two steps of each arm; seconds that a trial of it will take.
+def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> dict[str, dict[str, float]]:
+    """Two steps of each arm; the "seconds" that a trial of it will take, those of its "evaluation" among them.
+
+    An arm that lacks memory is left out: others may have had it, so its trials are tried all the same.
 
     Raises:
-        RecipeError: Arms that cannot run, all of them, and why.
+        RecipeError: Arms that cannot run for other reasons, all of them, and why.
     """
     with tempfile.TemporaryDirectory(prefix="genkit-") as temporary:
         jobs = {arm.label: _tryout(Path(temporary), i, arm, device) for i, arm in enumerate(arms)}
         codes = through(launcher, jobs)
         problems: list[GenkitError] = []
-        for label in codes:
-            if code := codes[label]:
+        for label, code in codes.items():
+            if code not in (0, OUT_OF_MEMORY):
                 why = reason(jobs[label].log) or f"ended with {code}"
-                lack = " (out of memory)" if code == OUT_OF_MEMORY else ""
-                problems.append(RecipeError(f"arm {label!r}", f"two steps of it fail{lack}: {why}"))
+                problems.append(RecipeError(f"arm {label!r}", f"two steps of it fail: {why}"))
         if problems:
             raise RecipeError.of([str(problem) for problem in problems])
-        return {label: store.read(job.log.with_suffix(".json"))["seconds"] for label, job in jobs.items()}
+        return {label: store.read(jobs[label].log.with_suffix(".json")) for label, code in codes.items() if not code}
 
 
 def _tryout(folder: Path, number: int, arm: Arm, device: str) -> Job:
@@ -132,13 +133,17 @@ class Progress:
                 self.note(number, attrs.evolve(now, state="running", reason=""))
 
     def job(self, number: int) -> Job:
-        """`genkit run` on the trial's recipe, which stays in the study's folder, and so does its log."""
+        """`genkit run` on the trial's recipe, which is in the study's folder while it runs, and so is its log."""
+        trial, (recipe, log) = self.study.trials[number], self._files(number)
+        atomic.write(recipe, planning.recipe_of(self._arm(trial), trial.seed).toml())
+        argv = ("run", str(recipe), "--out", str(trial.folder), "--device", self.device, "--trial")
+        return Job(argv=argv, log=log)
+
+    def _files(self, number: int) -> tuple[Path, Path]:
         trial = self.study.trials[number]
         name = f"{self.study.arms.index(self._arm(trial)):02d}-seed{trial.seed}"
         recipe = self.study.folder / "trials" / f"{name}.toml"
-        atomic.write(recipe, planning.recipe_of(self._arm(trial), trial.seed).toml())
-        argv = ("run", str(recipe), "--out", str(trial.folder), "--device", self.device, "--trial")
-        return Job(argv=argv, log=recipe.with_suffix(".txt"))
+        return recipe, recipe.with_suffix(".txt")
 
     def end(self) -> list[Trial]:
         """Take note of the trials that have ended since the last look."""
@@ -153,9 +158,11 @@ class Progress:
 
     def _outcome(self, number: int, code: int) -> Trial:
         """What a trial came to: as its run has recorded it, else by the exit code; another's run is waited for."""
-        why = _why(code, self.job(number).log) if code else "it ended without figures"
+        why = _why(code, self._files(number)[1]) if code else "it ended without figures"
         failed = "out-of-memory" if code == OUT_OF_MEMORY else "preempted" if code in LEFT else "crashed"
         now = self.refresh(number)
+        if now.state == "done":
+            keeping.tidy(now, self._arm(now).recipe, self._files(number))
         if now.state == "running":
             self.waiting.append(number)
         elif now.state not in planning.ENDED:  # whatever was told before it was taken up again

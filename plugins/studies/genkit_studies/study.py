@@ -46,7 +46,9 @@ class Trial:
         state: One of `STATES`. Diverged is a result; todo, preempted, crashed and out-of-memory are not done.
         figures: Such as {"fd.fd@1": 0.7}; empty unless it is done.
         by_seed: Of each figure, that of every evaluation seed; empty where there was one.
-        seconds: What training and evaluation took, over all sessions; 0 if not begun.
+        trained: Whether its last checkpoint is there, so that what it lacks is an evaluation.
+        seconds: What its training took, over all sessions, and the evaluation that `figures` are of; 0 if not begun.
+        evaluation: The part of that evaluation in it.
         reason: One line on why it is not done.
     """
 
@@ -57,13 +59,15 @@ class Trial:
     state: str = attrs.field(default="todo", validator=attrs.validators.in_(STATES))
     figures: Mapping[str, float] = attrs.field(factory=dict)
     by_seed: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
+    trained: bool = False
     seconds: float = 0.0
+    evaluation: float = 0.0
     reason: str = ""
 
 
 @attrs.frozen(kw_only=True)
 class Study:
-    """What is compared, and how far it is.
+    """What is compared, and how far it is. What it is, is its name and its baseline: all else is added to it.
 
     Attributes:
         folder: `studies/<name>-<id>` under the runs root; `study.json` and the tables are there.
@@ -72,6 +76,7 @@ class Study:
         trials: Arm by arm, each with its seeds in order.
         looks: How many seeds were complete whenever a verdict was told; each has spent some of its error.
         planned: The seeds that it was meant to have when it was first looked at; 0 before.
+        notices: What is to be said of how it has grown; not kept.
     """
 
     name: str
@@ -84,6 +89,7 @@ class Study:
     trials: tuple[Trial, ...]
     looks: tuple[int, ...] = ()
     planned: int = 0
+    notices: tuple[str, ...] = ()
 
     def of(self, arm: Arm) -> tuple[Trial, ...]:
         """The trials of an arm, in order of the seeds."""
@@ -94,14 +100,15 @@ class Study:
 
 
 def save(study: Study) -> None:
-    """Write `study.json`, whole or not at all; folders of runs are told from the runs root."""
-    whole = {
+    """Write `study.json`, whole or not at all, a line for each trial; folders of runs are told from the runs root."""
+    told = {
         "format": FORMAT,
         **{name: getattr(study, name) for name in ("name", "id", "design", "metric", "seeds", "looks", "planned")},
         "arms": [{"label": a.label, "changes": a.changes, "recipe": a.recipe.tree()} for a in study.arms],
-        "trials": [{**attrs.asdict(t), "folder": _told(t.folder)} for t in study.trials],
     }
-    atomic.write(study.folder / "study.json", json.dumps(whole, indent=1))
+    trials = ",\n  ".join(json.dumps({**attrs.asdict(t), "folder": _told(t.folder)}) for t in study.trials)
+    head = json.dumps(told, indent=1).removesuffix("\n}")
+    atomic.write(study.folder / "study.json", f'{head},\n "trials": [\n  {trials}\n ]\n}}')
 
 
 def load(folder: Path) -> Study:
@@ -115,7 +122,7 @@ def load(folder: Path) -> Study:
         raise DataError(folder, "holds no study", "`genkit ablate` makes one")
     known = store.read(path)
     try:
-        arms = [Arm(label=a["label"], changes=tuple(a["changes"]), recipe=_recipe(a, path)) for a in known["arms"]]
+        arms = [arm_of(a, path) for a in known["arms"]]
         trials = [Trial(**{**t, "folder": store.root() / t["folder"]}) for t in known["trials"]]
         plain = {name: known[name] for name in ("name", "id", "design", "metric")}
         looks = {"looks": tuple(known.get("looks", ())), "planned": known.get("planned", 0)}
@@ -158,9 +165,15 @@ def _told(folder: Path) -> str:
     return str(folder.relative_to(root) if folder.is_relative_to(root) else folder.absolute())
 
 
-def _recipe(arm: Mapping[str, Any], path: Path) -> Recipe:
-    places = Places({(name,): Place(str(path), None, path.parent) for name in arm["recipe"]})
-    return resolved(Layers(hoist(arm["recipe"], str(path)), places, set()))
+def arm_of(kept: Mapping[str, Any], path: Path) -> Arm:
+    """An arm as `study.json` keeps it.
+
+    Raises:
+        GenkitError: Its recipe is none any more, for instance as a plugin is gone.
+    """
+    places = Places({(name,): Place(str(path), None, path.parent) for name in kept["recipe"]})
+    recipe = resolved(Layers(hoist(kept["recipe"], str(path)), places, set()))
+    return Arm(label=kept["label"], changes=tuple(kept["changes"]), recipe=recipe)
 
 
 # ---- for people and programs ---------------------------------------------------------------------
@@ -171,6 +184,13 @@ def states(trials: Sequence[Trial]) -> str:
     counts = {state: sum(t.state == state for t in trials) for state in STATES}
     there = {state: n for state, n in counts.items() if n}
     return next(iter(there)) if len(there) == 1 else ", ".join(f"{n} {state}" for state, n in there.items())
+
+
+def counted(study: Study) -> str:
+    """Its size in words: "2 arms, seeds 0, 1: 4 trials"; many seeds are counted."""
+    many = len(study.seeds) > 10
+    seeds = f"{len(study.seeds)} seeds" if many else f"seeds {', '.join(map(str, study.seeds))}"
+    return f"{len(study.arms)} arms, {seeds}: {len(study.trials)} trials"
 
 
 def as_plain(study: Study) -> dict[str, Any]:

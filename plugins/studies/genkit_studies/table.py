@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 from genkit.data import atomic
 from genkit_studies import statistics
-from genkit_studies.comparison import GAP, Row, better, better_of, compare, effect, figure_names, looks, sentences, span
+from genkit_studies.comparison import GAP, Row, better, better_of, effect, figure_names, looks, sentences, span
 from genkit_studies.statistics import Estimate, Noise
 from genkit_studies.study import Study
 
@@ -84,21 +85,20 @@ def _procedures(rows: list[Row]) -> str:
     return f": {'; '.join(told)}, {100 * (1 - error):.4g}%" if told else ""
 
 
-def markdown(of: Study) -> str:
+def markdown(of: Study, rows: list[Row]) -> str:
     """`table.md`."""
-    rows = compare(of)
     head, *body = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in r] for r in table(of, rows)]
     lines = [f"| {' | '.join(r)} |" for r in (head, ["---"] * len(head), *body)]
     changes = [f"- `{row.arm.label}`: {'; '.join(row.arm.changes)}" for row in rows if row.arm.changes]
     return "\n".join([*lines, "", *sentences(of, rows), note(rows), "", *changes, ""])
 
 
-def latex(of: Study) -> str:
+def latex(of: Study, rows: list[Row]) -> str:
     r"""`table.tex`, for `\usepackage{booktabs}`."""
-    rows = table(of, compare(of))
-    head, *body = [" & ".join(map(_tex, r)) + r" \\" for r in rows]
+    told = table(of, rows)
+    head, *body = [" & ".join(map(_tex, r)) + r" \\" for r in told]
     lines = [
-        rf"\begin{{tabular}}{{{'ll'.ljust(len(rows[0]), 'r')}}}",
+        rf"\begin{{tabular}}{{{'ll'.ljust(len(told[0]), 'r')}}}",
         r"\toprule",
         head,
         r"\midrule",
@@ -108,19 +108,18 @@ def latex(of: Study) -> str:
     return "\n".join([*lines, r"\end{tabular}", ""])
 
 
-def comma_separated(of: Study) -> str:
+def comma_separated(of: Study, rows: list[Row]) -> str:
     """`table.csv`: a line for each arm and figure, with full numbers."""
     out = io.StringIO()
-    lines = [line for row in as_plain(of)["rows"] for line in row.pop("lines")]
+    lines = [line for row in rows for line in _lines(of, row)]
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
 
 
-def as_plain(of: Study) -> dict[str, Any]:
+def as_plain(of: Study, rows: list[Row]) -> dict[str, Any]:
     """`table.json`."""
-    rows = compare(of)
     told = [{"arm": r.arm.label, "changes": r.arm.changes, "state": r.state, "lines": _lines(of, r)} for r in rows]
     return {
         "study": of.name,
@@ -132,17 +131,17 @@ def as_plain(of: Study) -> dict[str, Any]:
     }
 
 
-def write(of: Study) -> list[str]:
-    """Write `table.md`, `.tex`, `.csv` and `.json` into the study's folder; gives their names."""
+def write(of: Study, rows: list[Row]) -> list[Path]:
+    """Write `table.md`, `.tex`, `.csv` and `.json` into the study's folder; gives their paths."""
     made = {
-        "table.md": markdown(of),
-        "table.tex": latex(of),
-        "table.csv": comma_separated(of),
-        "table.json": json.dumps(as_plain(of), indent=1) + "\n",
+        "table.md": markdown(of, rows),
+        "table.tex": latex(of, rows),
+        "table.csv": comma_separated(of, rows),
+        "table.json": json.dumps(as_plain(of, rows), indent=1) + "\n",
     }
     for name, text in made.items():
         atomic.write(of.folder / name, text)
-    return list(made)
+    return [of.folder / name for name in made]
 
 
 def _lines(of: Study, row: Row) -> list[dict[str, Any]]:

@@ -8,6 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from genkit import cli
+from genkit.testing import present, provide
+
+PROBES = Path(__file__).parents[3] / "tests" / "probes"
+RING = [
+    "ict_ring", "train.steps=24", "train.save_every_steps=8", "train.log_every_steps=8", "train.batch_size=16",
+    "evaluate.samples=100", "--device", "cpu",
+]  # fmt: skip
+
 
 class ForkedSlot:
     """A worker's process as `subprocess.Popen` would have it, forked from this one: nothing is imported again."""
@@ -53,6 +62,21 @@ def forked_slots(monkeypatch):
 
     monkeypatch.setattr(ablation, "LocalPool", ForkedPool)
     monkeypatch.setattr(estimate, "SECONDS", 0.0)
+
+
+@pytest.fixture
+def ablate(forked_slots, tmp_path, capfd):
+    """`ablate("--swap", …, code=5)`: the command in this process, with the probe `fragile` at hand."""
+
+    def call(*argv, code=0):
+        with pytest.raises(SystemExit) as left:
+            cli.main(["ablate", *RING, *argv])
+        told = capfd.readouterr()
+        assert (left.value.code or 0) == code, told.err
+        return told
+
+    with present(PROBES, provide(tmp_path / "site", "fragile", "probe_fragile")):
+        yield call
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ def test_digits_never_hide_on_which_side_of_no_change_an_end_is():
 def test_a_figure_that_can_be_negative_is_told_in_differences(tmp_path):
     one = made(tmp_path, {"baseline": [-0.1, 0.2, 0.1], "bad": [1.0, 1.3, 1.2]})
     assert table.table(one, comparison.compare(one))[2][3].startswith("+1.1 [")
-    assert "bad (+1.1 [+0.754, +1.45], worse)" in table.markdown(one)
+    assert "bad (+1.1 [+0.754, +1.45], worse)" in table.markdown(one, comparison.compare(one))
 
 
 def test_the_note_says_which_procedure_was_used(tmp_path):
@@ -154,10 +154,10 @@ def test_noise_of_evaluation_stands_beside_that_of_training(tmp_path):
     rows = comparison.compare(several)
     assert table.table(several, rows)[0][-1] == "noise of training, evaluation"
     assert [row[-1] for row in table.table(several, rows)[1:]] == ["0.05, 0.14", "–", "–"]
-    said = table.markdown(several)
+    said = table.markdown(several, comparison.compare(several))
     assert "Noise of baseline, as standard deviations: 0.05 of training, 0.14 of evaluation." in said
-    assert table.latex(several).startswith(r"\begin{tabular}{llrrr}")
-    line = next(csv.DictReader(table.comma_separated(several).splitlines()))
+    assert table.latex(several, comparison.compare(several)).startswith(r"\begin{tabular}{llrrr}")
+    line = next(csv.DictReader(table.comma_separated(several, comparison.compare(several)).splitlines()))
     assert (float(line["training_noise"]), float(line["evaluation_noise"])) == pytest.approx((0.05, 0.02**0.5))
 
 
@@ -181,7 +181,7 @@ def test_diverged_trials_are_counted_not_averaged(tmp_path):
     row = comparison.compare(one)[1]
     assert row.state == "1 done, 2 diverged"
     assert (row.figures["fd.fd@1"].mean, row.effects["fd.fd@1"].kind) == (0.9, "none")
-    assert "1 done, 2 diverged" in table.markdown(one)
+    assert "1 done, 2 diverged" in table.markdown(one, comparison.compare(one))
 
 
 def test_a_figure_that_is_not_finite_is_none(tmp_path):
@@ -197,7 +197,12 @@ def test_a_figure_that_no_trial_has_is_told(tmp_path):
 
 def test_files_hold_the_same_numbers_escaped(tmp_path):
     one = made(tmp_path)
-    assert sorted(table.write(one)) == ["table.csv", "table.json", "table.md", "table.tex"]
+    assert sorted(path.name for path in table.write(one, comparison.compare(one))) == [
+        "table.csv",
+        "table.json",
+        "table.md",
+        "table.tex",
+    ]
     lines = list(csv.DictReader((one.folder / "table.csv").read_text().splitlines()))
     rows = json.loads((one.folder / "table.json").read_text())["rows"]
     assert [float(line["mean"]) for line in lines] == [row["lines"][0]["mean"] for row in rows]
@@ -227,5 +232,5 @@ def test_the_command_makes_the_files_again(tmp_path, monkeypatch, capsys):
 def test_a_study_without_figures_has_a_table(tmp_path):
     one = made(tmp_path)
     todo = attrs.evolve(one, trials=tuple(attrs.evolve(t, state="todo", figures={}) for t in one.trials))
-    assert "No trial has figures yet." in table.markdown(todo)
+    assert "No trial has figures yet." in table.markdown(todo, comparison.compare(todo))
     assert study.states(todo.of(todo.arms[0])) == "todo"

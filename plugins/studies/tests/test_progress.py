@@ -67,8 +67,12 @@ def test_the_time_left_is_of_what_is_open_spread_over_the_slots(study):
     share, trials = progress.shares(study), study.trials[1:]
     assert progress.left(study, trials, {}, 1, share) == pytest.approx(30 + 40 + 40)  # all as the one that is done
     assert progress.left(study, trials, {}, 1) == pytest.approx(3 * 40)
-    assert progress.left(study, trials, {"loss=l2": 10.0}, 1, share) == pytest.approx(30 + 10 + 10)
-    assert progress.left(study, trials, {"loss=l2": 10.0}, 4, share) == pytest.approx(30)  # no less than the longest
+    assert progress.left(study, trials, {"loss=l2": {"seconds": 10.0, "evaluation": 2.0}}, 1, share) == pytest.approx(
+        30 + 10 + 10
+    )
+    assert progress.left(study, trials, {"loss=l2": {"seconds": 10.0, "evaluation": 2.0}}, 4, share) == pytest.approx(
+        30
+    )  # no less than the longest
     assert progress.left(study, [], {}, 2, share) == 0
 
 

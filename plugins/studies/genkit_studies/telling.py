@@ -1,0 +1,95 @@
+"""What `genkit ablate` says: the plan before anything runs, and what came of it, the verdict last."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from genkit.cli import show
+from genkit_studies import comparison, progress, running, study, table, usual
+from genkit_studies.comparison import Row
+from genkit_studies.progress import Measured
+from genkit_studies.study import Arm, Study, Trial
+
+TOLD = 10  # trials that are told by name when they failed
+
+
+def lacking(untried: Sequence[Arm], measured: Measured) -> list[str]:
+    """Of arms that lacked memory in their try-out."""
+    lacking = [arm.label for arm in untried if arm.label not in measured]
+    return [f"{label}: two steps of it lack memory; the others run all the same" for label in lacking]
+
+
+def idle(planned: Study, wanted: Sequence[int], only: str) -> list[str]:
+    """Why `--only failed` runs nothing, though not all is done."""
+    todo = len(running.missing(planned))
+    if not only or wanted or not todo:
+        return []
+    return [f"no trial has failed, so that nothing runs; {todo} are to do: give the command without --only"]
+
+
+def plan(planned: Study, wanted: list[int], measured: Measured, slots: int, to_stdout: bool) -> float:
+    """Show what will be done; the seconds that it will take."""
+    rows = [["arm", "changes", "trials", "about"]]
+    trials = [planned.trials[i] for i in wanted]
+    for arm in planned.arms:
+        todo = [trial for trial in trials if trial.arm == arm.label]
+        changes = "; ".join(arm.changes) or "-"
+        rows.append([arm.label, changes, study.states(planned.of(arm)), _about(planned, arm, todo, measured)])
+    show.table(rows, file=sys.stdout if to_stdout else sys.stderr)
+    show.say(f"{study.counted(planned)}, {_to_run(planned, trials, measured, slots)}")
+    for sentence in comparison.outlook(planned) or comparison.outlook(planned, *usual.noise(planned)):
+        show.say(sentence)
+    show.say(f"study {planned.folder}")
+    return progress.left(planned, trials, measured, slots)
+
+
+def _about(planned: Study, arm: Arm, todo: list[Trial], measured: Measured) -> str:
+    """How long an arm's trials take: "2 x 0:01:00, 3 x 0:00:05 to evaluate"."""
+    parts = []
+    for trained, words in ((False, ""), (True, " to evaluate")):
+        if number := sum(trial.trained == trained for trial in todo):
+            parts.append(f"{number} x {show.clock(progress.each(planned, arm, measured, trained))}{words}")
+    return ", ".join(parts) or "-"
+
+
+def _to_run(planned: Study, trials: list[Trial], measured: Measured, slots: int) -> str:
+    """How many trials are to be run or only evaluated, and how long that takes."""
+    if not trials:
+        return "0 to run"
+    again = [trial for trial in trials if trial.trained]
+    whole, only, clock = (
+        progress.left(planned, some, measured, n) for some, n in ((trials, 1), (again, slots), (trials, slots))
+    )
+    few = f", {len(again)} of them only evaluated, as they are trained (about {show.clock(only)})" if again else ""
+    return (
+        f"{len(trials)} to run{few}; about {whole / 3600:.2g} device hours, {show.clock(clock)} with {slots} at a time"
+    )
+
+
+def compared(done: Study, rows: list[Row], files: Sequence[Path]) -> None:
+    """Tables, what has failed, how many trials there are, files; and the verdict last."""
+    for name in comparison.figure_names(done) or [""]:
+        show.table(table.table(done, rows, name))
+        print()
+    for text in _troubles(done):
+        print(text)
+    for path in files:
+        print(path)
+    print(f"\n{_counts(done)}")
+    for sentence in comparison.sentences(done, rows):
+        print(sentence)
+
+
+def _troubles(done: Study) -> list[str]:
+    """A line for each trial that is not what it should be, as far as anybody reads on."""
+    told = [trial for trial in done.trials if trial.reason]
+    lines = [f"{t.folder}  {t.arm}, seed {t.seed}: {t.state}: {t.reason}" for t in told[:TOLD]]
+    return lines + [f"… and {len(told) - TOLD} more, in {done.folder / 'study.json'}"] * (len(told) > TOLD)
+
+
+def _counts(done: Study) -> str:
+    """One line: "2 arms, seeds 0, 1: 4 trials: 3 done, 1 crashed; they took 0:41:00"."""
+    spent = show.clock(sum(trial.seconds for trial in done.trials))
+    return f"{study.counted(done)}: {study.states(done.trials)}; they took {spent}"
