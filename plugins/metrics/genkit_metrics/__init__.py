@@ -17,6 +17,10 @@ def genkit_features():
             "genkit_metrics.classifier:Classifier",
             "A small network that learnt the classes of the data at hand by a fixed recipe: pool (128) and logits.",
         ),
+        "efficientnet-lite0": lazy(
+            "genkit_metrics.efficientnet:EfficientnetLite0",
+            "EfficientNet-Lite0, which learnt ImageNet: pool (320), quick on a CPU; its weights are a package.",
+        ),
     }
 
 
