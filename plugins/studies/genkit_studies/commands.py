@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from json import dumps
 from pathlib import Path
@@ -33,7 +34,7 @@ def ablate(
     only: Annotated[str, typer.Option(help="failed: run those alone that crashed before.")] = "",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that crashes.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try two steps of each arm, show the plan, stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long plan.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long plan or a download.")] = False,
     launcher: Annotated[str, typer.Option(help="Where trials run; else in processes here.")] = "",
     device: Device = None,
     json: Json = False,
@@ -43,7 +44,7 @@ def ablate(
     `genkit ablate report STUDY` makes the tables of a study again.
     """
     from genkit.errors import RecipeError
-    from genkit_studies import ablation, planning, progress, running, study
+    from genkit_studies import ablation, affordable, planning, progress, running, study
 
     if only not in ("", "failed"):
         raise RecipeError("--only", f"{only!r}", "only failed is known")
@@ -61,12 +62,20 @@ def ablate(
     asked = _with_seeds(asked, seeds)
     with ablation.launched(device, jobs, per_device, launcher) as (where, told):
         planned = planning.plan(asked, told)
-        seconds = running.try_out(planned, where, told, ablation.untried(planned, only))
+        trying = ablation.untried(planned, only)
+        for arm in (arm for arm in trying if affordable.absent(arm.recipe)):
+            show.say(f"note: timing two steps of {arm.label} with random weights: minutes on a CPU")
+        seconds = running.try_out(planned, where, told, trying)
         wanted = running.missing(planned, only)
         if dry_run and json:
             show.as_json({**study.as_plain(planned), "seconds": seconds, "to_run": len(wanted)})
         else:
             whole = _plan(planned, wanted, seconds, where.slots, to_stdout=dry_run)
+            again = ["genkit", "ablate", str(recipe), *given, *(["--seeds", seeds] if seeds else [])]
+            for sentence in affordable.offers(planned, seconds, told, shlex.join(again) if swap else ""):
+                show.say(sentence)
+        if not (dry_run or yes):
+            affordable.require([arm for arm in planned.arms if arm.label in {planned.trials[i].arm for i in wanted}])
         if dry_run or not (yes or _agreed(whole)):
             return
         with progress.watching(planned, wanted, seconds, where.slots) as watch:
@@ -84,9 +93,13 @@ def estimate(
     """Try a recipe's components, two steps, samplers and metrics, and say how long a run of it will take."""
     from genkit.data import atomic
     from genkit.kernel.loading import load_recipe
+    from genkit_studies import affordable
     from genkit_studies.estimate import estimate as estimated
 
-    found = estimated(load_recipe(recipe, overrides or []), device)
+    chosen = load_recipe(recipe, overrides or [])
+    for file in affordable.absent(chosen):
+        show.say(f"note: tried with random weights, for it {affordable.told(file)}")
+    found = estimated(chosen, device)
     if out:
         atomic.write(out, dumps(found))
     elif json:
