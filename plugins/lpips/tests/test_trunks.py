@@ -11,7 +11,7 @@ import torch
 
 import genkit
 from genkit import Context, Spec
-from genkit.errors import RecipeError
+from genkit.errors import DataError, RecipeError
 from genkit.kernel.identity import essence
 from genkit.kernel.loading import load_recipe
 from genkit.testing import laws
@@ -124,6 +124,13 @@ def test_a_study_of_lpips_says_what_it_costs_and_needs_and_what_it_offers_runs(t
     done = ablate(recipe, *words, "train.steps=3", cwd=tmp_path)
     assert done.returncode == 0 and "classifier" in done.stdout.splitlines()[2], done.stderr
     assert "times as long" not in done.stderr and "for less" not in done.stderr
+
+
+def test_in_python_a_study_says_what_it_lacks_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"arm 'loss=lpips': needs vgg16.*genkit weights fetch vgg16"):
+        genkit.ablate("ict_digits", ["loss=lpips"], device="cpu", jobs=1)
+    assert not list(tmp_path.glob("runs/*/lock.json"))
 
 
 def test_the_recipe_of_a_dear_loss_offers_nothing_where_it_was_not_swapped_in(tmp_path):

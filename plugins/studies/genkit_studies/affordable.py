@@ -46,11 +46,12 @@ def told(file: PublicFile) -> str:
     return f"needs {file.name} ({file.size / 1e6:.0f} MB), which is not here: genkit weights fetch {name}"
 
 
-def require(arms: list[Arm]) -> None:
-    """Raises DataError where arms need a file that is not here: nothing large is downloaded unasked."""
-    for arm in arms:
+def require(study: Study, wanted: list[int]) -> None:
+    """Raises DataError where trials to run need a file that is not here: nothing large is downloaded unasked."""
+    labels = {study.trials[i].arm for i in wanted}
+    for arm in (arm for arm in study.arms if arm.label in labels):
         for file in absent(arm.recipe):
-            raise DataError(f"arm {arm.label!r}", told(file), "or --yes: its trials then download it")
+            raise DataError(f"arm {arm.label!r}", told(file), "with --yes its trials download it")
 
 
 def offers(study: Study, seconds: Mapping[str, float], device: str, command: str = "") -> Iterator[str]:
@@ -61,7 +62,7 @@ def offers(study: Study, seconds: Mapping[str, float], device: str, command: str
         command: `genkit ablate RECIPE ...` that asks about the baseline; no line is offered without it.
     """
     base, *arms = study.arms
-    usual = seconds.get(base.label, 0.0)
+    usual = seconds.get(base.label) or max(trial.seconds for trial in study.of(base))
     for arm in (arm for arm in arms if arm.label in seconds):
         missing, dear = absent(arm.recipe), seconds[arm.label] > TIMES * usual > 0
         yield from (f"{arm.label} {told(file)}" for file in missing)

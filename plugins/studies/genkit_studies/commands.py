@@ -75,7 +75,7 @@ def ablate(
             for sentence in affordable.offers(planned, seconds, told, shlex.join(again) if swap else ""):
                 show.say(sentence)
         if not (dry_run or yes):
-            affordable.require([arm for arm in planned.arms if arm.label in {planned.trials[i].arm for i in wanted}])
+            affordable.require(planned, wanted)
         if dry_run or not (yes or _agreed(whole)):
             return
         with progress.watching(planned, wanted, seconds, where.slots) as watch:
