@@ -47,6 +47,7 @@ def test_cmmd_of_two_points_on_paper():
 def test_copies_are_none_whatever_rounding_says_and_strangers_are_authentic():
     rows = torch.randint(256, (300, 12)).double() * 1e3 / 7
     assert authenticity(rows, rows[:100]) == 0
+    assert authenticity(rows.repeat(2, 1), rows) == 0  # with twins among the data no distance is allowed at all
     assert authenticity(rows, rows[:100] + 1e7) == 1
     assert authenticity(torch.tensor([[0.0], [1.0], [9.0]]), torch.tensor([[0.4], [0.9], [-1.5], [12.0]])) == 0.25
 
