@@ -400,8 +400,8 @@ KINDS: dict[str, Kind] = {
     "features": Kind(
         True,
         Callable,
-        "uint8 images -> {name: (B, D)}, shared by all metrics. What is built may tell its weights' hash by "
-        "`identity`; the component may have `require(context)`, which finds them before a training starts.",
+        "uint8 images -> {name: (B, D)}. What is built may have `identity`, its weights' hash, and `stages(x)`, maps "
+        "for a loss to compare; the component may have `require(context)`, which finds weights before a run starts.",
     ),
     "metric": Kind(True, Accumulator, "A figure of merit; never the loss. Has a slot `features` and `better`."),
     "protocol": Kind(False, Protocol_, "How samples become images, how many are compared, and how often."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from genkit_images import layouts
 from genkit_images.forms import ENDINGS, form
 
 SEEN = 10_000  # images that mean and deviation are of
+SIDE, MOST = 32, 5000  # of what a laptop learns in minutes, and evaluates
 
 
 def about(name: str, settings: list[str]) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def about(name: str, settings: list[str]) -> dict[str, Any]:
     if ("dataset", name) in registry.components():
         return _of_data(_built(name, settings))
     if path.is_dir():
-        return _of_data(_built("image-folder", settings, path=name))
+        found = _of_data(_built("image-folder", settings, path=name))
+        return {**found, "to learn them": learning(path, found)}
     if path.is_file() and (found := _of_file(path, settings)) is not None:
         return found
     if not path.is_file() and name.endswith((".h5", ".hdf5", ".npz", *ENDINGS)):
@@ -43,6 +47,13 @@ def about(name: str, settings: list[str]) -> dict[str, Any]:
         recipe = loading.load_recipe(name, [f"dataset.{setting}" for setting in settings])
         return _of_data(registry.build(recipe.dataset, Setup(**named.setup_of(recipe, "cpu"))))
     return _of_data(named.data(name, "cpu"))
+
+
+def learning(folder: Path, found: dict[str, Any]) -> str:
+    """A command that learns a folder's pictures: named as it is, evaluated by as many samples as there are pictures."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")[:100] or "photos"
+    words = [f"dataset.path={folder}", f"dataset.size={min(SIDE, found['height'], found['width'])}", f"name={name}"]
+    return shlex.join(["genkit", "run", "ict_photos", *words, f"evaluate.samples={min(found['samples'], MOST)}"])
 
 
 def _of_file(path: Path, settings: list[str]) -> dict[str, Any] | None:

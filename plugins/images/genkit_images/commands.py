@@ -35,10 +35,12 @@ def info(
     if json:
         show.as_json(found)
         return
-    notices = found.pop("notices", [])
+    notices, line = found.pop("notices", []), found.pop("to learn them", "")
     show.table([["", dataset], *([name, _short(value)] for name, value in found.items())])
     for notice in notices:
         print(f"note: {notice}")
+    if line:
+        print(f"to learn them: {line}")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tarfile
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from genkit import cli
 from genkit.data import hdf5
 from genkit.errors import DataError
+from genkit.kernel.loading import load_recipe
 from genkit.kinds import Setup
 from genkit_images.folder import ImageFolder
 from genkit_images.hdf5 import Hdf5
@@ -145,3 +147,13 @@ def test_the_remedy_for_arrays_works():
         file["images"] = np.load("samples.npz")["arr_0"]
     data = Hdf5(path="images2.h5").build(Setup(folder=Path.cwd()))
     assert np.array_equal(data.x.permute(0, 2, 3, 1).numpy(), IMAGES)
+
+
+def test_a_folder_comes_with_the_line_that_learns_it(capsys):
+    """Quoted, named as the folder, evaluated by as many samples as there are pictures; it is a recipe that runs."""
+    Path("photos").rename("my photos")
+    out = call(capsys, "my photos")[1]
+    line = "genkit run ict_photos 'dataset.path=my photos' dataset.size=4 name=my-photos evaluate.samples=6"
+    assert out.splitlines()[-1] == f"to learn them: {line}"
+    recipe = load_recipe("ict_photos", shlex.split(line)[3:])
+    assert (recipe.name, recipe.dataset.size, recipe.evaluate.samples) == ("my-photos", 4, 6)

@@ -8,7 +8,20 @@ GENKIT_API = 1
 @hookimpl
 def genkit_loss():
     return {
-        "lpips": lazy("genkit_lpips.loss:Lpips", "Learned perceptual distance of VGG16's features, frozen weights.")
+        "lpips": lazy(
+            "genkit_lpips.loss:Lpips",
+            "Learned perceptual distance of a frozen network's features, by default VGG16's.",
+        )
+    }
+
+
+@hookimpl
+def genkit_features():
+    return {
+        "vgg16": lazy(
+            "genkit_lpips.trunk:Vgg16",
+            "VGG16, which learnt ImageNet, the trunk of LPIPS: pool (512).",
+        )
     }
 
 

@@ -1,16 +1,19 @@
-"""The frozen weights of LPIPS: VGG16's convolutions, and a linear head for each of five depths."""
+"""The published trunk of LPIPS: VGG16's convolutions, frozen, and a linear head for each of five depths."""
 
 from __future__ import annotations
 
 from importlib import util
 from pathlib import Path
 
+import attrs
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torchvision.models import vgg
 
 from genkit.data import PublicFile, locate, sha256
 from genkit.errors import DataError, PluginError
+from genkit.kinds import Context
 
 VGG16 = PublicFile(
     name="vgg16-397923af.pth",
@@ -23,9 +26,60 @@ HEADS_SHA256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868
 HEADS = {"torchmetrics": "functional/image/lpips_models/vgg.pth", "lpips": "weights/v0.1/vgg.pth"}
 ENDS = (3, 8, 15, 22, 29)  # relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 WIDTHS = (64, 128, 256, 512, 512)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, images in [0, 1]
+NATIVE = 256  # images of at least this side are compared as they are
 
 
-def trunk(weights: Path | None, cache_dir: Path | None, pooling: str) -> list[nn.Sequential]:
+@attrs.frozen(kw_only=True)
+class Vgg16:
+    """VGG16, which learnt ImageNet, the trunk of LPIPS: pool (512).
+
+    Pool is the mean over places of the last convolution. Images below 256 pixels are resized to 224, and pooled by
+    averages, as consistency models' PyTorch code did.
+
+    Source: Simonyan & Zisserman 2014 (arXiv 1409.1556); torchvision's weights.
+    """
+
+    def build(self, context: Context) -> Trunk:
+        """Raises DataError where the weights are not to be had."""
+        return Trunk.of(context)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Trunk:
+    """VGG16 in five parts, and how images are shown to it."""
+
+    parts: list[nn.Sequential]
+    mean: Tensor
+    std: Tensor
+    resize: int
+    identity: str = VGG16.sha256
+
+    @classmethod
+    def of(cls, context: Context, weights: Path | None = None, pooling: str = "average", resize: int = 224) -> Trunk:
+        mean, std = (torch.tensor(each, device=context.device).reshape(1, 3, 1, 1) for each in (MEAN, STD))
+        parts = [part.to(context.device) for part in convolutions(weights, context.cache_dir, pooling)]
+        return cls(parts=parts, mean=mean, std=std, resize=resize)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """uint8 (B, C, H, W) -> {"pool": (B, 512)}."""
+        return {"pool": self.stages(images.to(self.mean.device).float() / 127.5 - 1)[-1].mean((2, 3))}
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """Features of (x + 1) / 2, normalised as ImageNet, at five depths: (B, C_l, H_l, W_l) each."""
+        x = x.float().expand(-1, 3, -1, -1)
+        if self.resize and min(x.shape[-2:]) < NATIVE:
+            x = interpolate(x, size=self.resize, mode="bilinear", align_corners=False)
+        h = (((x + 1) / 2 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        found = []
+        for part in self.parts:
+            h = part(h)
+            found.append(h)
+        return found
+
+
+def convolutions(weights: Path | None, cache_dir: Path | None, pooling: str) -> list[nn.Sequential]:
     """VGG16's convolutions as five parts, each ending where LPIPS looks; frozen, channels last.
 
     Args:
@@ -51,6 +105,14 @@ def trunk(weights: Path | None, cache_dir: Path | None, pooling: str) -> list[nn
             part.inplace = False  # its input is what a graph keeps
     layers = layers.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     return [layers[start : end + 1] for start, end in zip((0, *(e + 1 for e in ENDS)), ENDS, strict=False)]
+
+
+def random_weights(folder: Path) -> Path:
+    """A file of random weights, by which a step can be timed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(vgg.make_layers(vgg.cfgs["D"]).state_dict(), folder / "random.pth")
+    return folder / "random.pth"
 
 
 def heads() -> list[Tensor]:

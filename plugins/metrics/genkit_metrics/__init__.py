@@ -17,6 +17,18 @@ def genkit_features():
             "genkit_metrics.classifier:Classifier",
             "A small network that learnt the classes of the data at hand by a fixed recipe: pool (128) and logits.",
         ),
+        "efficientnet-lite0": lazy(
+            "genkit_metrics.efficientnet:EfficientnetLite0",
+            "EfficientNet-Lite0, which learnt ImageNet: pool (320), quick on a CPU; its weights are a package.",
+        ),
+        "dinov2": lazy(
+            "genkit_metrics.transformers:Dinov2",
+            "DINOv2, which learnt 142 million pictures without labels: pool (1,024 for ViT-L/14), the class token.",
+        ),
+        "clip": lazy(
+            "genkit_metrics.transformers:Clip",
+            "CLIP's image embedding, of norm 1: pool (768 for ViT-L/14 at 336 pixels), what CMMD looks at.",
+        ),
     }
 
 
@@ -47,8 +59,16 @@ def genkit_metric():
             "How deep samples lie in the data's manifold, and how much of it they reach.",
         ),
         "kid": lazy(
-            "genkit_metrics.rows:KernelDistance",
+            "genkit_metrics.kernels:KernelDistance",
             "Kernel distance (KID) of generated to real features: unbiased, whatever the number of samples.",
+        ),
+        "cmmd": lazy(
+            "genkit_metrics.kernels:Cmmd",
+            "Squared discrepancy under a Gaussian kernel, times 1,000: CMMD where the features are CLIP's.",
+        ),
+        "authenticity": lazy(
+            "genkit_metrics.rows:Authenticity",
+            "Share of samples that are no copies of training images, told by these images' own neighbours.",
         ),
         "inception-score": lazy(
             "genkit_metrics.rows:InceptionScore",

@@ -29,6 +29,7 @@ from genkit_metrics.features import require_images
 # The recipe; all of it is in the name's hash.
 WIDTHS = (32, 64, 128)  # channels of the stages; the last is the number of features
 STEPS, BATCH, RATE = 400, 64, 2e-3
+OTHERS = "choose others: pixels, or efficientnet-lite0"
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +43,8 @@ class Classifier:
 
     Three stages of two 3x3 convolutions with group normalisation and SiLU, halved in between, and their mean over
     places; 400 steps of 64 images, Adam at 2e-3 with cosine decay, mirrored where the data allow.
+
+    `stages` are what the loss lpips compares.
 
     Features:
         pool: What the last layer sees.
@@ -79,6 +82,15 @@ class Network(nn.Sequential):
             channels = width
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """What each stage gives, before the mean over places."""
+        found = []
+        for i, layer in enumerate(list(self)[:-2], 1):
+            x = layer(x)
+            if i % 6 == 0:  # two convolutions, each with its normalisation and activation
+                found.append(x)
+        return found
+
 
 class Extractor:
     """uint8 images to features; `identity` is the hash of its weights, `label` tells how they came."""
@@ -96,6 +108,11 @@ class Extractor:
         with torch.autocast(torch.device(self.device).type, enabled=False):
             pool = self.network["body"](images.to(self.device).float() / 127.5 - 1)
             return {"pool": pool, "logits": self.network["head"](pool)}
+
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """What the three stages give of (B, C, H, W) in [-1, 1], with a gradient: (B, C_l, H_l, W_l) each."""
+        found: list[Tensor] = self.network["body"].stages(x.float())
+        return found
 
 
 @functools.lru_cache(maxsize=4)
@@ -123,14 +140,14 @@ def _labelled(dataset: Any, setup: Setup) -> Data:
         DataError: There are none, or the data are no images.
     """
     if dataset is None:
-        raise DataError("classifier", "there is no data set here to learn from", "choose features such as pixels")
+        raise DataError("classifier", "there is no data set here to learn from", OTHERS)
     if "labels" in attrs.fields_dict(type(dataset)):
         dataset = attrs.evolve(dataset, labels=True)
     found: Data = registry.build(dataset, setup)
     if not found.spec.classes or found.spec.dtype != "uint8":
         what = "no labels" if found.spec.dtype == "uint8" else "no images"
         name = registry.info_of(dataset).name
-        raise DataError("classifier", f"{name} has {what} to learn from", "choose features such as pixels")
+        raise DataError("classifier", f"{name} has {what} to learn from", OTHERS)
     return found
 
 

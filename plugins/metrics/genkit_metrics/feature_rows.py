@@ -9,11 +9,26 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit.kinds import Context, Sampled
+from genkit.kinds import Context, Sampled, setting
 from genkit_metrics.features import chosen, label_of
 from genkit_metrics.subsample import KINDS, PREFIXES, Subsample
 
 Figures = dict[str, float]
+COMPARED = "what is compared"
+
+
+def limit(default: int) -> Any:
+    text = "images of a kind that are used, at most (4 bytes a feature); of more, an even part"
+    return setting(default, text, check=attrs.validators.ge(2))
+
+
+def require_room(most: int, least: int) -> None:
+    if most < least:
+        raise ValueError(f"max_samples must be at least {least}: {most}")
+
+
+def positive(default: int, text: str) -> Any:
+    return setting(default, text, check=attrs.validators.ge(1))
 
 
 @attrs.define(eq=False)

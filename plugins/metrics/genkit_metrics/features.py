@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -51,6 +52,27 @@ def require_images(images: Tensor, where: str, spec: Spec | None = None) -> None
     if spec and tuple(images.shape[1:]) != spec.shape:
         sizes = ["x".join(map(str, shape)) for shape in (images.shape[1:], spec.shape)]
         raise DataError(where, f"images are {sizes[0]}, the data are {sizes[1]}", "compare images of one size")
+
+
+def require_channels(spec: Spec, where: str) -> None:
+    """Raises DataError for data that a network of photographs cannot look at."""
+    if spec.channels not in (1, 3):
+        raise DataError(where, f"images have {spec.channels} channels", "give grey or RGB images")
+
+
+@contextlib.contextmanager
+def float32(device: str) -> Iterator[None]:
+    """Without TF32 and autocast, whatever a training has set: they change features by 1 %."""
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "ieee"
+        with torch.autocast(torch.device(device).type, enabled=False):
+            yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
 
 
 def chosen(sampled: Sampled, feature: str) -> Tensor:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
 from genkit.data import PublicFile, locate
-from genkit.errors import DataError
 from genkit.kinds import Context, Spec, setting
 from genkit.training import processes
-from genkit_metrics.features import require_images
+from genkit_metrics.features import float32, require_channels, require_images
 from genkit_metrics.inception_net import Network, resized
 
 AT_ONCE = 64  # images in one pass: the first layers need 11 MB for each
@@ -53,11 +49,11 @@ class Inception:
         Raises:
             DataError: They are not to be had, or images have 2, or more than 3, channels.
         """
-        _require_channels(context.spec)
+        require_channels(context.spec, "inception")
         locate(WEIGHTS, self.weights or "", context.cache_dir)
 
     def build(self, context: Context) -> Extractor:
-        _require_channels(context.spec)
+        require_channels(context.spec, "inception")
         state = torch.load(locate(WEIGHTS, self.weights or "", context.cache_dir), weights_only=True)
         if context.spec.channels == 1 and processes.rank() == 0:
             print("genkit: inception: the images are grey, and are repeated to three channels", file=sys.stderr)
@@ -78,7 +74,7 @@ class Extractor:
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Raises DataError for images that are not uint8, or not of the size that the data have."""
         require_images(images, "inception", self.spec)
-        with _float32(self.device):
+        with float32(self.device):
             parts = [self._pass(part) for part in images.split(AT_ONCE)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -86,23 +82,3 @@ class Extractor:
         x = images.to(self.device).float()
         features: dict[str, Tensor] = self.network((resized(x.expand(-1, 3, -1, -1)) - 128) / 128)
         return features
-
-
-def _require_channels(spec: Spec) -> None:
-    if spec.channels not in (1, 3):
-        raise DataError("inception", f"images have {spec.channels} channels", "give grey or RGB images")
-
-
-@contextlib.contextmanager
-def _float32(device: str) -> Iterator[None]:
-    """Without TF32 and autocast, whatever a training has set: they change features by 1 %."""
-    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(torch.device(device).type, enabled=False):
-            yield
-    finally:
-        for switch, precision in zip(switches, before, strict=True):
-            switch.fp32_precision = precision

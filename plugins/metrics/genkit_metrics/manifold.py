@@ -1,4 +1,4 @@
-"""Precision and recall, density and coverage: manifolds estimated by balls around samples."""
+"""Precision and recall, density and coverage, authenticity: manifolds estimated by balls around samples."""
 
 from __future__ import annotations
 
@@ -75,6 +75,36 @@ def density_coverage(real: Any, fake: Any, k: int = 5) -> tuple[float, float]:
         inside += within.sum()
         covered[block.i] |= within.any(1)
     return int(inside) / (k * len(y)), float(covered.double().mean())
+
+
+def authenticity(real: Any, fake: Any) -> float:
+    """Share of `fake` that is no copy: authenticity.
+
+    A point of `fake` counts as authentic where its nearest point of `real` has another of `real` that is nearer
+    to it than the point is. A model that learnt its data by heart has fewer than images that it never saw.
+
+    Args:
+        real: (N, D), a tensor or array.
+        fake: (M, D).
+
+    Returns:
+        The share, within [0, 1]; tables often show it in percent.
+
+    Raises:
+        DataError: `real` has fewer than 2 points, `fake` none, one is not finite, or widths differ.
+
+    Source: Alaa et al. 2022 (arXiv 2102.08921), section 3.3.
+    """
+    x, y = _checked(real, fake, 1, "authenticity", of_fake=1)
+    around, centre = radii(x, 1), mean(x)
+    nearest = torch.full((len(y),), torch.inf, dtype=torch.float64, device=x.device)
+    allowed = torch.zeros_like(nearest)
+    for block in pairs(x, y, centre):
+        least = _squares(block, -TIE).min(0)  # a copy is one, whatever rounding makes of its distance
+        nearer = least.values < nearest[block.j]
+        nearest[block.j] = torch.where(nearer, least.values, nearest[block.j])
+        allowed[block.j] = torch.where(nearer, around[block.i][least.indices], allowed[block.j])
+    return float((allowed < nearest).double().mean())
 
 
 def radii(points: Tensor, k: int) -> Tensor:

@@ -8,31 +8,13 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Context, setting, slot
-from genkit_metrics.feature_rows import Figures, Rows
+from genkit_metrics.feature_rows import COMPARED, Figures, Rows, limit, positive, require_room
 from genkit_metrics.features import FEATURE, figures_of
 from genkit_metrics.inception_score import inception_score
-from genkit_metrics.kid import kid
-from genkit_metrics.manifold import density_coverage, precision_recall
-from genkit_metrics.subsample import KINDS, Subsample
-
-COMPARED = "what is compared"
-
-
-def _limit(default: int) -> Any:
-    text = "images of a kind that are used, at most (4 bytes a feature); of more, an even part"
-    return setting(default, text, check=attrs.validators.ge(2))
-
-
-def _require_room(most: int, least: int) -> None:
-    if most < least:
-        raise ValueError(f"max_samples must be at least {least}: {most}")
-
-
-def _positive(default: int, text: str) -> Any:
-    return setting(default, text, check=attrs.validators.ge(1))
+from genkit_metrics.manifold import authenticity, density_coverage, precision_recall
+from genkit_metrics.subsample import Subsample
 
 
 @attrs.frozen(kw_only=True)
@@ -54,11 +36,11 @@ class PrecisionRecall:
     better = "higher"
     features: Any = slot("features", "pixels", COMPARED)
     feature: str = setting("pool", FEATURE)
-    k: int = _positive(3, "which neighbour a ball reaches to")
-    max_samples: int = _limit(10_000)
+    k: int = positive(3, "which neighbour a ball reaches to")
+    max_samples: int = limit(10_000)
 
     def __attrs_post_init__(self) -> None:
-        _require_room(self.max_samples, self.least)
+        require_room(self.max_samples, self.least)
 
     @property
     def least(self) -> int:
@@ -96,11 +78,11 @@ class DensityCoverage:
     better = "higher"
     features: Any = slot("features", "pixels", COMPARED)
     feature: str = setting("pool", FEATURE)
-    k: int = _positive(5, "which neighbour a ball reaches to")
-    max_samples: int = _limit(10_000)
+    k: int = positive(5, "which neighbour a ball reaches to")
+    max_samples: int = limit(10_000)
 
     def __attrs_post_init__(self) -> None:
-        _require_room(self.max_samples, self.k + 1)
+        require_room(self.max_samples, self.k + 1)
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -117,59 +99,39 @@ class DensityCoverage:
 
 
 @attrs.frozen(kw_only=True)
-class KernelDistance:
-    """Kernel distance (KID) of generated to real features: unbiased, whatever the number of samples.
+class Authenticity:
+    """Share of samples that are no copies of training images, told by these images' own neighbours.
 
-    The squared maximum mean discrepancy under (a b / D + 1)^3, the mean over subsets drawn without
-    replacement, always the same.
+    A sample is no copy where its nearest training image has another training image nearer to it than the sample is.
+
+    Images that were never trained on are the measure: a model that scores far less than `authenticity_floor` has
+    learnt pictures by heart, one that scores more may be far from the data. The work grows with the square of the
+    number of samples; of a part of the training images, copies of the others are not found.
 
     Figures:
-        kid: Generated against training images.
-        kid_floor: Training images against others of them, in as many subsets of the same size; where there
-            are enough for two such subsets. About 0: how far from it tells the noise of `kid`.
+        authenticity: Of the generated images.
+        authenticity_floor: Of the held-out ones, where there are any.
 
-    Source: Bińkowski et al. 2018 (arXiv 1801.01401).
+    Source: Alaa et al. 2022 (arXiv 2102.08921), section 3.3.
     """
 
-    better = "lower"
+    better = "higher"
     features: Any = slot("features", "pixels", COMPARED)
     feature: str = setting("pool", FEATURE)
-    subsets: int = _positive(100, "how many subsets the figure is the mean of")
-    subset_size: int = setting(1000, "images of a kind in each", check=attrs.validators.ge(2))
-    max_samples: int = _limit(20_000)
-
-    def __attrs_post_init__(self) -> None:
-        _require_room(self.max_samples, self.least)
-
-    @property
-    def least(self) -> int:
-        return self.subset_size
+    max_samples: int = limit(50_000)
 
     @property
     def figures(self) -> tuple[str, ...]:
-        return figures_of(self.features, "kid")
+        return figures_of(self.features, "authenticity")
 
     def build(self, context: Context) -> Rows:
         return Rows.of(self, context)
 
     def measure(self, real: Tensor, fake: Tensor) -> Figures:
-        for rows, kind in ((real, True), (fake, False)):
-            if len(rows) < self.subset_size:
-                hint = f"give at least subset_size = {self.subset_size}, or lower it"
-                raise DataError("kid", f"{len(rows)} {KINDS[kind]} images", hint)
-        draws = zip(self._draws("real", len(real)), self._draws("fake", len(fake)), strict=True)
-        return {"kid": kid(real, fake, [(x[: self.subset_size], y[: self.subset_size]) for x, y in draws])}
+        return {"authenticity": authenticity(real, fake)}
 
     def floor(self, real: Tensor, held_out: Tensor, count: int) -> Figures:
-        size = self.subset_size
-        if len(real) < 2 * size:
-            return {}
-        halves = [(order[:size], order[size : 2 * size]) for order in self._draws("floor", len(real))]
-        return {"kid": kid(real, real, halves)}
-
-    def _draws(self, purpose: str, n: int) -> list[Tensor]:
-        """Orders of n images, one for each subset."""
-        return [torch.randperm(n, generator=Key(0).generator(f"kid {purpose}", i)) for i in range(self.subsets)]
+        return self.measure(real, held_out) if len(held_out) else {}
 
 
 @attrs.frozen(kw_only=True)
@@ -190,11 +152,11 @@ class InceptionScore:
     alone = True
     features: Any = slot("features", "inception", "whose classes")
     feature: str = setting("logits", FEATURE)
-    splits: int = _positive(10, "parts that the figure is the mean of")
-    max_samples: int = _limit(50_000)
+    splits: int = positive(10, "parts that the figure is the mean of")
+    max_samples: int = limit(50_000)
 
     def __attrs_post_init__(self) -> None:
-        _require_room(self.max_samples, self.least)
+        require_room(self.max_samples, self.least)
 
     @property
     def least(self) -> int:

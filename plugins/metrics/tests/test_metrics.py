@@ -21,10 +21,11 @@ from genkit_metrics import frechet
 from genkit_metrics.features import Pixels
 from genkit_metrics.frechet import factor, frechet_distance
 from genkit_metrics.inception_score import inception_score
+from genkit_metrics.kernels import KernelDistance
 from genkit_metrics.kid import kid
 from genkit_metrics.manifold import density_coverage, precision_recall
 from genkit_metrics.metrics import FrechetDistance, _draws
-from genkit_metrics.rows import DensityCoverage, InceptionScore, KernelDistance, PrecisionRecall
+from genkit_metrics.rows import DensityCoverage, InceptionScore, PrecisionRecall
 
 OFFERS = genkit_metrics.genkit_features() | genkit_metrics.genkit_metric()
 CONTEXT = Context(spec=Spec(channels=1, height=2, width=3))

@@ -15,7 +15,7 @@ from genkit.kernel import registry
 from genkit.kernel.toml import Place
 from genkit.runs import store
 from genkit.training import processes
-from genkit_studies import factors, files, planning, running
+from genkit_studies import affordable, factors, files, planning, running
 from genkit_studies.designs import Question
 from genkit_studies.pool import LocalPool, places
 from genkit_studies.study import Arm, Study
@@ -126,11 +126,12 @@ def ablate(
         question: More of what `ask` takes: `origin`, `to`, `metric`, `name`.
 
     Raises:
-        GenkitError: The question is wrong, or an arm cannot run; nothing was run.
+        GenkitError: The question is wrong, an arm cannot run, or lacks a file; nothing was run.
         Stopped: A signal came; the same call goes on.
     """
     asked = ask(recipe, swaps, overrides, design=design, seeds=tuple(seeds), **question)
     with launched(device, jobs, per_device) as (launcher, chosen):
         planned = planning.plan(asked, chosen)
+        affordable.require(planned, running.missing(planned))
         running.try_out(planned, launcher, chosen, untried(planned))
         return running.run(planned, launcher, chosen, fail_fast=fail_fast, watch=watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from json import dumps
 from pathlib import Path
@@ -34,7 +35,7 @@ def ablate(
     only: Annotated[str, typer.Option(help="failed: run those alone that crashed before.")] = "",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that crashes.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try two steps of each arm, show the plan, stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long plan.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long plan or a download.")] = False,
     launcher: Annotated[str, typer.Option(help="Where trials run; else in processes here.")] = "",
     device: Device = None,
     json: Json = False,
@@ -45,7 +46,7 @@ def ablate(
     `genkit ablate report STUDY` makes the tables of a study again.
     """
     from genkit.errors import RecipeError
-    from genkit_studies import ablation, planning, progress, running, study, telling
+    from genkit_studies import ablation, affordable, planning, progress, running, study, telling
 
     if only not in ("", "failed"):
         raise RecipeError("--only", f"{only!r}", "only failed is known")
@@ -64,6 +65,8 @@ def ablate(
     with ablation.launched(device, jobs, per_device, launcher) as (where, told):
         planned = planning.plan(asked, told)
         untried = ablation.untried(planned, only)
+        for arm in (arm for arm in untried if affordable.absent(arm.recipe)):
+            show.say(f"note: timing two steps of {arm.label} with random weights: minutes on a CPU")
         measured = running.try_out(planned, where, told, untried)
         wanted = running.missing(planned, only)
         for notice in (*planned.notices, *telling.lacking(untried, measured), *telling.idle(planned, wanted, only)):
@@ -73,6 +76,12 @@ def ablate(
             show.as_json({**study.as_plain(planned), "seconds": seconds, "to_run": len(wanted)})
         else:
             whole = telling.plan(planned, wanted, measured, where.slots, to_stdout=dry_run)
+            again = ["genkit", "ablate", str(recipe), *given, *(["--seeds", seeds] if seeds else [])]
+            each = {label: one["seconds"] for label, one in measured.items()}
+            for sentence in affordable.offers(planned, each, told, shlex.join(again) if swap else ""):
+                show.say(sentence)
+        if not (dry_run or yes):
+            affordable.require(planned, wanted)
         if dry_run or not (yes or _agreed(whole)):
             return
         with progress.watching(planned, wanted, measured, where.slots) as watch:
@@ -90,9 +99,13 @@ def estimate(
     """Try a recipe's components, two steps, samplers and metrics, and say how long a run of it will take."""
     from genkit.data import atomic
     from genkit.kernel.loading import load_recipe
+    from genkit_studies import affordable
     from genkit_studies.estimate import estimate as estimated
 
-    found = estimated(load_recipe(recipe, overrides or []), device)
+    chosen = load_recipe(recipe, overrides or [])
+    for file in affordable.absent(chosen):
+        show.say(f"note: tried with random weights, for it {affordable.told(file)}")
+    found = estimated(chosen, device)
     if out:
         atomic.write(out, dumps(found))
     elif json:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from genkit.denoiser import Denoiser
@@ -15,17 +18,26 @@ from genkit.runs import planning, tryout
 from genkit.runs.planning import Plan
 from genkit.training.state import State
 from genkit.training.step import train
+from genkit_studies import affordable
 
 STEPS, SECONDS, SAMPLES = 2, 0.5, 16
+LONG = 5.0  # seconds; one step that takes it tells enough
 
 
 def estimate(recipe: Recipe, device: str | None) -> dict[str, float]:
     """Seconds for the whole run, for a step, and for all evaluations; the recipe is tried before.
 
+    Weights that a run would download are random ones here.
+
     Raises:
         GenkitError: It cannot run.
     """
-    planned = planning.plan(recipe, device=device)
+    with tempfile.TemporaryDirectory(prefix="genkit-") as folder:
+        objective = affordable.standing_in(recipe.objective, Path(folder))
+        return _estimate(planning.plan(attrs.evolve(recipe, objective=objective), device=device))
+
+
+def _estimate(planned: Plan) -> dict[str, float]:
     tryout.check(planned)
     state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
     with planned.threads():
@@ -42,7 +54,7 @@ def _step_seconds(planned: Plan, state: State) -> float:
         now = time.monotonic()
         times.append(now - last)
         last = now
-        if state.k >= planned.recipe.train.steps or (len(times) > STEPS and now - begun > SECONDS):
+        if state.k >= planned.recipe.train.steps or now - begun > (SECONDS if len(times) > STEPS else LONG):
             break
     usual = sorted(times[STEPS:] or times)  # the first steps allocate
     return usual[len(usual) // 2]

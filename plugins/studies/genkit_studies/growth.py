@@ -12,7 +12,7 @@ from genkit.errors import GenkitError
 from genkit.kernel.identity import identity
 from genkit.kernel.recipe import Recipe
 from genkit.kinds import fields, names
-from genkit_studies.designs import differences
+from genkit_studies.changes import differences
 from genkit_studies.study import Arm, arm_of
 
 Kept = Mapping[str, Any]  # what `study.json` holds; empty for a new study
