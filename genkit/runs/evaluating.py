@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genkit import keys
-from genkit.data import atomic
+from genkit.data import records
 from genkit.evaluation import measuring, pictures, results, sampling, scoring
 from genkit.kernel.recipe import Recipe, other_evaluation
 from genkit.runs import lock, models, store
@@ -137,12 +136,12 @@ def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = ""
     path = evaluation_file(planned.folder, planned.recipe, at)
     protocol = {"name": path.stem, **planned.recipe.protocol(), "data": planned.data.identity}
     protocol |= {name: found[name] for name in measuring.OF_PROTOCOL}
-    known = store.read(path)
+    known = records.read(path, records.ANEW)
     if known.get("k") == k and known.get("protocol") == protocol:  # other numbers of steps stay
         found = {**found, "steps": {**known["steps"], **found["steps"]}}
     rest = {name: value for name, value in found.items() if name not in measuring.OF_PROTOCOL}
     whole = {"protocol": protocol, "made_with": lock.made_with(planned), "k": k, **rest}
-    atomic.write(path, json.dumps(whole, indent=1))
+    records.write(path, whole)
     figures = results.figures_of(whole)
     hooks.tell(event="evaluated", k=k, protocol=path.stem, figures=figures, seconds=found["seconds"])
     key = keys.Key(planned.recipe.train.seed, k)

@@ -10,7 +10,7 @@ import attrs
 import torch
 
 from genkit import keys
-from genkit.data import named
+from genkit.data import named, records
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import RecipeError
 from genkit.evaluation import measuring
@@ -53,7 +53,7 @@ class Plan:
 
     def threads(self) -> AbstractContextManager[int]:
         """CPU threads while it lasts; a recorded run keeps its number of them."""
-        recorded = store.read(self.folder / "lock.json").get("threads")
+        recorded = records.read(self.folder / "lock.json").get("threads")
         return processes.threads(self.recipe.train.threads or recorded, self.data.spec.size <= 256)
 
 

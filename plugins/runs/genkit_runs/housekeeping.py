@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from genkit.data import records
 from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.runs import store
 from genkit.training import checkpoint
@@ -58,7 +59,7 @@ def studies_of(folder: Path) -> list[str]:
     """The studies that have a run as a trial."""
     found = []
     for file in sorted(store.root().glob("studies/*/study.json")):
-        trials = store.read(file).get("trials", [])
+        trials = records.read(file).get("trials", [])
         if any((store.root() / trial["folder"]).resolve() == folder.resolve() for trial in trials):
             found.append(file.parent.name)
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from genkit.data import records
 from genkit.errors import RecipeError
 from genkit.evaluation import results
 from genkit.kernel.identity import identity
@@ -92,7 +93,7 @@ def refreshed(study: Study) -> Study:
     """The study with every trial's state as the store has it, and else as the study last knew it."""
     known = {}
     if (study.folder / "study.json").is_file():
-        known = {t["id"]: t for t in store.read(study.folder / "study.json").get("trials", [])}
+        known = {t["id"]: t for t in records.read(study.folder / "study.json").get("trials", [])}
     before = {id: (t["state"], t["reason"]) for id, t in known.items() if t["state"] in ("crashed", "out-of-memory")}
     recipes = {arm.label: arm.recipe for arm in study.arms}
     return attrs.evolve(
@@ -127,7 +128,7 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
 
 def _evaluation(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """The final evaluation of a run, at all the recipe's numbers of sampling steps; empty if they are not all there."""
-    found = store.read(evaluating.evaluation_file(folder, recipe))
+    found = records.read(evaluating.evaluation_file(folder, recipe), records.ANEW)
     wanted = [str(n) for n in recipe.evaluate.steps]
     whole = found.get("k") == recipe.train.steps and set(wanted) <= set(found.get("steps", {}))
     return {"steps": {n: found["steps"][n] for n in wanted}} if whole else {}

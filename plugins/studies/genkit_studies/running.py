@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from genkit.data import atomic
+from genkit.data import atomic, records
 from genkit.errors import GenkitError, RecipeError, Stopped
 from genkit.runs import store
 from genkit.training.signals import Signals, caught
@@ -77,7 +77,7 @@ def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> di
                 problems.append(RecipeError(f"arm {label!r}", f"two steps of it fail{lack}: {why}"))
         if problems:
             raise RecipeError.of([str(problem) for problem in problems])
-        return {label: store.read(job.log.with_suffix(".json"))["seconds"] for label, job in jobs.items()}
+        return {label: records.read(job.log.with_suffix(".json"))["seconds"] for label, job in jobs.items()}
 
 
 def _tryout(folder: Path, number: int, arm: Arm, device: str) -> Job:

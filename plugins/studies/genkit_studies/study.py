@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from genkit.data import atomic
+from genkit.data import records
 from genkit.errors import DataError
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
@@ -18,6 +17,7 @@ from genkit.kernel.toml import Place, Places, hoist
 from genkit.runs import store
 
 FORMAT = 1
+AGAIN = "give the same `genkit ablate` again"
 STATES = ("todo", "running", "done", "diverged", "crashed", "out-of-memory", "preempted")
 
 
@@ -101,7 +101,7 @@ def save(study: Study) -> None:
         "arms": [{"label": a.label, "changes": a.changes, "recipe": a.recipe.tree()} for a in study.arms],
         "trials": [{**attrs.asdict(t), "folder": _told(t.folder)} for t in study.trials],
     }
-    atomic.write(study.folder / "study.json", json.dumps(whole, indent=1))
+    records.write(study.folder / "study.json", whole)
 
 
 def load(folder: Path) -> Study:
@@ -113,7 +113,7 @@ def load(folder: Path) -> Study:
     path = folder / "study.json"
     if not path.is_file():
         raise DataError(folder, "holds no study", "`genkit ablate` makes one")
-    known = store.read(path)
+    known = records.read(path, AGAIN)
     try:
         arms = [Arm(label=a["label"], changes=tuple(a["changes"]), recipe=_recipe(a, path)) for a in known["arms"]]
         trials = [Trial(**{**t, "folder": store.root() / t["folder"]}) for t in known["trials"]]
@@ -122,7 +122,7 @@ def load(folder: Path) -> Study:
         seeds = tuple(known["seeds"])
         return Study(folder=folder, **plain, arms=tuple(arms), seeds=seeds, trials=tuple(trials), **looks)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(path, f"is damaged ({error!r})", "give the same `genkit ablate` again") from error
+        raise DataError(path, f"is damaged ({error!r})", AGAIN) from error
 
 
 def studies() -> list[Path]:
