@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 import genkit
-from genkit.data import hdf5
+from genkit.data import hdf5, records
 from genkit.evaluation import results
 from genkit.kernel.loading import load_recipe
 from genkit.kinds import Context, Spec
-from genkit.runs import store
 
 CLOTHES = Path(__file__).parents[2] / "shared" / "data" / "fashion-mnist.h5"
 SHORT = ["train.steps=2", "train.sample_every_steps=0", "evaluate.samples=30", "evaluate.steps=[1]"]
@@ -32,7 +31,7 @@ def measured(name, *overrides):
     """The figures of a run of two steps, without their number of sampling steps."""
     summary = genkit.run(load_recipe(name, overrides=[*SHORT, *overrides]), device="cpu")
     (file,) = (summary.folder / "evaluations").glob("*.json")
-    return {figure.partition("@")[0] for figure in results.figures_of(store.read(file))}
+    return {figure.partition("@")[0] for figure in results.figures_of(records.read(file))}
 
 
 def clothes(images, labels, path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genkit import keys
-from genkit.data import atomic
+from genkit.data import records
 from genkit.evaluation import measuring, pictures, results, sampling, scoring
 from genkit.kernel.recipe import Recipe, other_evaluation
 from genkit.runs import lock, models, store
@@ -130,14 +129,14 @@ def evaluation_file(folder: Path, recipe: Recipe, at: str = "", data: str = "") 
         at: Says of which checkpoint, if not the newest.
         data: Identity of what it is held against, if that may not be what the run was trained on.
     """
-    trained_on = store.read(folder / "lock.json").get("data")
+    trained_on = records.read(folder / "lock.json").get("data")
     other = f"-on-{data[:8]}" if data not in ("", trained_on) else ""
     return folder / "evaluations" / f"{measuring.name_of(recipe, _counts(folder))}{other}{at}.json"
 
 
 def _counts(folder: Path) -> list[int]:
     """How often each class came in training, as far as the run knows."""
-    return list(store.read(folder / "lock.json").get("spec", {}).get("counts", ()))
+    return list(records.read(folder / "lock.json").get("spec", {}).get("counts", ()))
 
 
 def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = "") -> dict[str, Any]:
@@ -148,12 +147,12 @@ def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = ""
     made = measuring.protocol_of(planned.recipe, _counts(planned.folder))
     protocol = {"name": path.stem, **made, "data": planned.data.identity}
     protocol |= {name: found[name] for name in measuring.OF_PROTOCOL}
-    known = store.read(path)
+    known = records.read(path, records.ANEW)
     if known.get("k") == k and known.get("protocol") == protocol:  # other numbers of steps stay
         found = {**found, "steps": {**known["steps"], **found["steps"]}}
     rest = {name: value for name, value in found.items() if name not in measuring.OF_PROTOCOL}
     whole = {"protocol": protocol, "made_with": lock.made_with(planned), "k": k, **rest}
-    atomic.write(path, json.dumps(whole, indent=1))
+    records.write(path, whole)
     figures = results.figures_of(whole)
     hooks.tell(event="evaluated", k=k, protocol=path.stem, figures=figures, seconds=found["seconds"])
     key = keys.Key(planned.recipe.train.seed, k)

@@ -5,7 +5,6 @@ That one process alone works in a folder is `store.held`.
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 import time
@@ -15,13 +14,12 @@ import attrs
 import torch
 
 import genkit
-from genkit.data import atomic
+from genkit.data import atomic, records
 from genkit.errors import CheckpointError, GenkitError
 from genkit.evaluation import measuring
 from genkit.kernel import discovery
 from genkit.kernel.identity import differences
 from genkit.kernel.loading import load_recipe
-from genkit.runs import store
 from genkit.runs.planning import Plan
 from genkit.training import processes
 from genkit.training.state import State
@@ -52,7 +50,7 @@ def claim(planned: Plan) -> list[str]:
     Raises:
         CheckpointError: It holds another run.
     """
-    folder, lock = planned.folder, store.read(planned.folder / "lock.json")
+    folder, lock = planned.folder, records.read(planned.folder / "lock.json")
     if lock and lock.get("id") != planned.id:
         what = f"holds another run, {lock.get('id')}; this one is {planned.id}, which differs in {_difference(planned)}"
         raise CheckpointError(folder, what, "choose another --out, or --fresh to rename it")
@@ -78,7 +76,7 @@ def _difference(planned: Plan) -> str:
 def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
     """Write what the run is made with; what differs from when it began."""
     path = planned.folder / "lock.json"
-    before = store.read(path)
+    before = records.read(path)
     now = {
         "device": planned.context.device,
         "threads": threads,
@@ -109,7 +107,7 @@ def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
         "notices": list(planned.recipe.notices),
     }
     atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
-    atomic.write(path, json.dumps(lock, indent=1))
+    records.write(path, lock)
     return changed
 
 
@@ -118,7 +116,7 @@ def keep(planned: Plan, trial: bool) -> None:
 
     A trial that somebody runs by its recipe is theirs from then on. Older runs learn how often each class comes.
     """
-    lock = store.read(planned.folder / "lock.json")
+    lock = records.read(planned.folder / "lock.json")
     kept = {**lock, **_measured(planned)}
     if trial and not lock.get("trial"):
         kept |= {"evaluation": lock.get("evaluation", "")}
@@ -126,7 +124,7 @@ def keep(planned: Plan, trial: bool) -> None:
         atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
         kept |= {"name": planned.recipe.name, "trial": trial}
     if kept != lock:
-        atomic.write(planned.folder / "lock.json", json.dumps(kept, indent=1))
+        records.write(planned.folder / "lock.json", kept)
 
 
 def _measured(planned: Plan) -> dict[str, Any]:

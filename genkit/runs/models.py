@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from genkit.data import weights
+from genkit.data import records, weights
 from genkit.data.files import sha256
 from genkit.data.named import setup_of
 from genkit.denoiser import Denoiser, Program
-from genkit.errors import DataError, GenkitError, PluginError, RecipeError
+from genkit.errors import CheckpointError, DataError, GenkitError, PluginError, RecipeError
 from genkit.kernel import discovery, registry
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
@@ -54,7 +54,7 @@ def made_with(folder: Path) -> Iterator[None]:
         yield
     except GenkitError as error:
         here = {plugin.distribution for plugin in discovery.installed().all}
-        gone = {d: v for d, v in store.read(folder / "lock.json").get("plugins", {}).items() if d not in here}
+        gone = {d: v for d, v in records.read(folder / "lock.json").get("plugins", {}).items() if d not in here}
         if not gone:
             raise
         made = names(f"{distribution} {version}" for distribution, version in gone.items())
@@ -74,12 +74,16 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
     folder, recipe = reopen(run, lenient=True)
     if weights not in ("ema", "raw"):
         raise RecipeError("weights", f"{weights!r} is neither ema nor raw")
-    lock = store.read(folder / "lock.json")
+    lock = records.read(folder / "lock.json")
+    try:
+        spec, data = Spec(**lock["spec"]), str(lock["data"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(folder / "lock.json", f"is damaged ({error})", "restore it") from error
     device = processes.pick_device(device)
     context = Context(
         **setup_of(recipe, device),
-        spec=Spec(**lock["spec"]),
-        data=lock["data"],
+        spec=spec,
+        data=data,
         total_steps=recipe.train.steps,
         load=functools.partial(load_source, device=device),
         training=False,
@@ -128,7 +132,7 @@ def content(source: Source) -> str:
     folder = _run_of(source)
     newest, _ = checkpoint.latest(folder / "checkpoints")
     k = checkpoint.step_of(newest) if newest else 0  # a run that is still going changes what it gives
-    return f"{store.read(folder / 'lock.json')['id']}@{k}/{source.weights}"
+    return f"{records.read(folder / 'lock.json')['id']}@{k}/{source.weights}"
 
 
 def start_from(program: Program, source: Source) -> None:

@@ -11,7 +11,7 @@ import attrs
 import torch
 
 from genkit import keys
-from genkit.data import Resident, named
+from genkit.data import Resident, named, records
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import PluginError, RecipeError
 from genkit.evaluation import measuring
@@ -66,7 +66,7 @@ class Plan:
 
     def notes(self, training: bool = True) -> list[str]:
         """What to say before time is spent: by its data and by plugins, and where the data are not the run's own."""
-        there = store.read(self.folder / "lock.json").get("data", self.data.identity)
+        there = records.read(self.folder / "lock.json").get("data", self.data.identity)
         what = f"{self.folder.name} was trained on data {there}, and these are {self.data.identity}"
         told = [] if there == self.data.identity else [f"{what}: figures tell of these, apart from the run's own"]
         told += getattr(self.data, "notices", ()) if training else ()
@@ -81,7 +81,7 @@ class Plan:
 
     def threads(self) -> AbstractContextManager[int]:
         """CPU threads while it lasts; a recorded run keeps its number of them."""
-        recorded = store.read(self.folder / "lock.json").get("threads")
+        recorded = records.read(self.folder / "lock.json").get("threads")
         return processes.threads(self.recipe.train.threads or recorded, self.data.spec.size <= 256)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from genkit import keys
+from genkit.data import records
 from genkit.errors import Diverged, GenkitError, Stopped
 from genkit.evaluation import results, scoring
 from genkit.kernel import registry
@@ -175,7 +176,8 @@ def _evaluated(
 ) -> dict[str, Any]:
     """The final pictures and figures: those on record if the protocol is the same, else made now."""
     recipe, folder = planned.recipe, planned.folder
-    found = store.read(evaluating.evaluation_file(planned.folder, planned.recipe)) if recipe.metrics else {"steps": {}}
+    file = evaluating.evaluation_file(folder, recipe)
+    found = records.read(file, records.ANEW) if recipe.metrics else {"steps": {}}
     if not processes.gather(evaluating.is_final(planned, found))[0]:
         if state is None:
             state = planned.state()

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import attrs
 
-from genkit.data import atomic
+from genkit.data import atomic, records
 from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.evaluation import results
 from genkit.training import checkpoint
@@ -24,23 +24,6 @@ from genkit.training import checkpoint
 def root() -> Path:
     """Where runs are kept: `$GENKIT_RUNS`, else `runs` in the working directory."""
     return Path(os.environ.get("GENKIT_RUNS", "runs"))
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A JSON object of a run; empty if there is no file.
-
-    Raises:
-        CheckpointError: It is damaged.
-    """
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise CheckpointError(path, "is damaged: no JSON object", "restore it, or start anew with --fresh")
-    return found
 
 
 def event(folder: Path, **what: Any) -> dict[str, Any]:
@@ -67,7 +50,7 @@ def events(folder: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().splitlines() if path.is_file() else []:
         try:
             told = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         found += [told] if isinstance(told, dict) else []
     return found
@@ -136,7 +119,7 @@ class Summary:
 
 def summary(folder: Path) -> Summary:
     """What a run folder holds; its state is done, diverged, preempted, running, stopped or new."""
-    lock = read(folder / "lock.json")
+    lock = records.read(folder / "lock.json")
     last: dict[str, Any] = next(
         (e for e in reversed(events(folder)) if e.get("event") in ("end", "start", "resume")), {}
     )
@@ -164,9 +147,9 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 
     Where the lock does not name that one, as those of older runs do not, it is the one of the most samples.
     """
-    found = {file.stem: read(file) for file in sorted((folder / "evaluations").glob("*.json"))}
+    found = {file.stem: records.read(file, records.ANEW) for file in sorted((folder / "evaluations").glob("*.json"))}
     ordered = sorted(found, key=lambda name: found[name].get("protocol", {}).get("samples", 0), reverse=True)
-    asked = read(folder / "lock.json").get("evaluation") or next(iter(ordered), "")
+    asked = records.read(folder / "lock.json").get("evaluation") or next(iter(ordered), "")
     ordered.sort(key=lambda name: name != asked)
     return [{**found[name], "apart": results.apart(found[name], found.get(asked, {}))} for name in ordered]
 

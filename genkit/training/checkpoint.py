@@ -7,7 +7,6 @@ entry is the hash of all its other words, so that a bit flipped in these is foun
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from genkit.data import atomic
+from genkit.data import atomic, records
 from genkit.data.files import sha256
 from genkit.errors import CheckpointError
 
@@ -43,7 +42,7 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
     try:
         partial.mkdir(parents=True)
         files = _written(partial, tensors, json.dumps({**numbers, "k": k}))
-        manifest = _sealed({"format": FORMAT, "k": k, "torch": torch.__version__, "files": files})
+        manifest = records.sealed({"format": FORMAT, "k": k, "torch": torch.__version__, "files": files})
         (partial / "manifest.json").write_text(manifest)
         _sync(partial / "manifest.json", partial)
         if final.exists():
@@ -63,18 +62,13 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
 
 def pin(folder: Path, k: int, **about: Any) -> None:
     """Keep the checkpoint of step k as the best, whatever comes after it."""
-    atomic.write(folder / "best.json", json.dumps({"k": k, **about}))
+    records.write(folder / "best.json", {"k": k, **about})
 
 
 def best(folder: Path) -> dict[str, Any]:
     """The pinned checkpoint, by its `k`, and why it is; empty if there is none."""
-    try:
-        said: dict[str, Any] = json.loads((folder / "best.json").read_text())
-        return said if said["k"] in map(step_of, present(folder)) else {}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(folder / "best.json", "is damaged", "remove it: the best is found anew") from error
+    said = records.read(folder / "best.json", records.ANEW)
+    return said if said.get("k") in [*map(step_of, present(folder))] else {}
 
 
 def chosen(folder: Path, which: str = "latest") -> Path:
@@ -84,9 +78,11 @@ def chosen(folder: Path, which: str = "latest") -> Path:
         CheckpointError: There is none such, or it is damaged.
     """
     if which == "latest":
-        newest, _ = latest(folder)
-        if newest is None:
-            raise CheckpointError(folder.parent, "has no usable checkpoint yet", "run its recipe again to go on")
+        newest, passed = latest(folder)
+        if newest is None or passed:
+            what = passed[0].replace("is passed over", "is broken", 1) if passed else "has no usable checkpoint yet"
+            hint = "run its recipe again to go on" + (f", or choose step {step_of(newest)}" if newest else "")
+            raise CheckpointError(folder.parent, what, hint)
         return newest
     steps = {step_of(path): path for path in present(folder)}
     k = best(folder).get("k") if which == "best" else int(which) if which.isdecimal() else None
@@ -131,7 +127,7 @@ def broken(path: Path) -> str:
         if (form := manifest["format"]) > FORMAT:
             hint = "update genkit, or remove it to go on from the one before"
             raise CheckpointError(path, f"is of format {form}; this genkit reads up to {FORMAT}", hint)
-        if form != 1 and (form != FORMAT or text != _sealed(manifest)):
+        if form != 1 and (form != FORMAT or text != records.sealed(manifest)):
             return "manifest.json is damaged (its SHA-256 differs)"
         if sorted(manifest["files"]) != sorted(FILES):
             raise ValueError(f"it does not list just {' and '.join(FILES)}")
@@ -190,13 +186,6 @@ def _written(folder: Path, tensors: Mapping[str, Tensor], numbers: str) -> dict[
 def _raw(tensor: Tensor) -> Any:
     """The bytes of a tensor, so that NaN equals NaN."""
     return tensor.reshape(-1).view(torch.uint8).numpy()
-
-
-def _sealed(manifest: Mapping[str, Any]) -> str:
-    """The text of a manifest, which ends with the hash of all else in it."""
-    words = {name: value for name, value in manifest.items() if name != "sha256"}
-    digest = hashlib.sha256(json.dumps(words, indent=1).encode()).hexdigest()
-    return json.dumps({**words, "sha256": digest}, indent=1)
 
 
 def _discard(path: Path) -> None:

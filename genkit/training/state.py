@@ -64,7 +64,7 @@ class State:
         """Continue from what `tensors` and `numbers` gave; all is looked at before anything is loaded.
 
         Raises:
-            CheckpointError: They are not those of this program and these optimizers, or weights are not finite.
+            CheckpointError: They are not those of this program and these optimizers, or numbers are not finite.
         """
         require_fit(self.program, tensors, where)
         try:
@@ -74,6 +74,8 @@ class State:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise CheckpointError(where, f"does not fit this training: {what}", OTHER) from error
+        if name := not_finite({name: t for name, t in tensors.items() if name.startswith("optimizer/")}):
+            raise CheckpointError(where, f"{name!r} holds NaN or infinite numbers", OTHER)
         self.program.load_state_dict(below(tensors, "program/"))
         self.average.load(below(tensors, "ema/"))
         for phase, made in self.optimizers.items():

@@ -11,7 +11,7 @@ import torch
 
 import genkit
 from genkit.cli import main
-from genkit.data import Streamed
+from genkit.data import Streamed, records
 from genkit.errors import DataError
 from genkit.evaluation import sampling
 from genkit.kinds import Context, Spec
@@ -117,7 +117,7 @@ def test_a_plan_knows_the_counts_of_data_in_memory_streamed_and_of_others(uneven
 
 def test_a_run_samples_and_evaluates_by_shares_also_without_its_data(call, uneven):
     folder = Path(json.loads(call("run", *uneven, "--json")[0])["folder"])
-    assert tuple(store.read(folder / "lock.json")["spec"]["counts"]) == COUNTS
+    assert tuple(records.read(folder / "lock.json")["spec"]["counts"]) == COUNTS
     call("evaluate", folder, "--samples", "300")
     Path("uneven.h5").unlink()
     for words, least, most in (((), 1, 30), (("--label", "evenly"), 100, 200)):
@@ -141,7 +141,7 @@ def test_evaluations_by_either_rule_are_two_records(call, uneven):
 
 def test_an_old_run_is_sampled_evenly_with_a_note_until_its_recipe_is_run_again(call, uneven):
     folder = Path(json.loads(call("run", *uneven, "--json")[0])["folder"])
-    lock = store.read(folder / "lock.json")
+    lock = records.read(folder / "lock.json")
     old = {**{n: v for n, v in lock.items() if n != "evaluation"}, "spec": {**lock["spec"]}}
     del old["spec"]["counts"]
     (folder / "lock.json").write_text(json.dumps(old))
@@ -152,7 +152,7 @@ def test_an_old_run_is_sampled_evenly_with_a_note_until_its_recipe_is_run_again(
     assert sorted(e["protocol"].get("labels", "") for e in store.evaluations(folder)) == ["", "data"]
     call("run", *uneven)
     assert "evenly" not in call("sample", folder, "--out", "s.h5", "--count", "300")[1]
-    assert store.read(folder / "lock.json") == lock
+    assert records.read(folder / "lock.json") == lock
 
 
 def test_models_without_classes_have_no_say_in_labels():

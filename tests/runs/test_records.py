@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from genkit.cli import main
+from genkit.data import records
 from genkit.evaluation import results
 from genkit.runs import store
 
@@ -57,7 +58,7 @@ def files(folder):
 
 
 def test_figures_against_other_data_are_told_and_replace_nothing(call, folder):
-    before, trained_on = files(folder), store.read(folder / "lock.json")["data"]
+    before, trained_on = files(folder), records.read(folder / "lock.json")["data"]
     assert "was trained on" not in call("evaluate", folder)[1]
     before |= files(folder)
     write_images(1)
@@ -94,7 +95,7 @@ def test_a_run_is_listed_by_its_recipes_own_protocol(call, folder):
     assert store.summary(folder) == own and "(" not in call("runs", "list")[0]
     call("run", *WORDS, "evaluate.samples=350")  # what its recipe asks for now
     assert store.summary(folder).figures != own.figures
-    (folder / "evaluations" / f"{store.read(folder / 'lock.json')['evaluation']}.json").unlink()
+    (folder / "evaluations" / f"{records.read(folder / 'lock.json')['evaluation']}.json").unlink()
     assert "(weights ema, samples 2000)" in call("runs", "list")[0]  # all that is left, and it is told
 
 

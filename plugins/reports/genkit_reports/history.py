@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genkit.data import records
+from genkit.errors import GenkitError
 from genkit.evaluation.results import Table, finite
+from genkit.runs import store
 
 
 @dataclass
@@ -30,17 +32,12 @@ class History:
     problems: list[str] = field(default_factory=list)
 
 
-def _load(path: Path, loads: Any, problems: list[str]) -> dict[str, Any]:
+def _load(read: Callable[[Path], dict[str, Any]], path: Path, problems: list[str]) -> dict[str, Any]:
     """A file's mapping; `{}` if there is none yet, or with a problem noted if it cannot be read."""
     try:
-        value = loads(path.read_text("utf-8"))
-        if isinstance(value, dict):
-            return value
-        problems.append(f"{path.name} is not a table")
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{path.name} cannot be read: {error}")
+        return read(path) if path.exists() else {}
+    except GenkitError as error:
+        problems.append(f"{path.name} {error.what}")
     return {}
 
 
@@ -63,10 +60,10 @@ def read(folder: Path) -> History:
     history = History(folder)
     path = folder / "recipe.toml"
     history.text = path.read_text("utf-8", "replace") if path.is_file() else ""
-    history.recipe = _load(path, tomllib.loads, history.problems)
-    history.lock = _load(folder / "lock.json", json.loads, history.problems)
+    history.recipe = _load(lambda path: store.recipe_file(path.parent), path, history.problems)
+    history.lock = _load(records.read, folder / "lock.json", history.problems)
     for path in sorted(folder.glob("evaluations/*.json")):
-        history.evaluations[path.stem] = _load(path, json.loads, history.problems)
+        history.evaluations[path.stem] = _load(records.read, path, history.problems)
     events = list(_events(folder / "events.jsonl", history.problems))
     for event in events:
         _tell(history, event)

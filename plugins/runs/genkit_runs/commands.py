@@ -85,13 +85,14 @@ def _figures(by_steps: dict[str, dict[str, float]], apart: str = "") -> str:
 @app.command("show")
 def show_(run: Run, json: Json = False) -> None:
     """State, figures and size of a run, and in what its recipe differs from the installed one of its name."""
+    from genkit.data import records
     from genkit.kernel.loading import installed, load_recipe
     from genkit.runs import store
     from genkit.training import checkpoint
     from genkit_runs import housekeeping
 
     folder = store.find(run)
-    s, lock = store.summary(folder), store.read(folder / "lock.json")
+    s, lock = store.summary(folder), records.read(folder / "lock.json")
     own = housekeeping.flat(store.recipe_file(folder))
     base = housekeeping.flat(load_recipe(s.name).tree()) if s.name in installed() else {}
     found: dict[str, Any] = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from genkit.data import records
 from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.runs import store
 from genkit.training import checkpoint
@@ -74,7 +75,7 @@ def studies() -> list[Study]:
 
 
 def _study(file: Path) -> Study:
-    kept = store.read(file)
+    kept = records.read(file)
     trials = kept.get("trials", [])
     states = collections.Counter(trial.get("state", "") for trial in trials)
     return Study(

@@ -82,6 +82,7 @@ def _judged(told: dict[str, Any]) -> Finding:
 
 def trained(folder: Path) -> dict[str, Any]:
     """What came of it, for `_judged`."""
+    from genkit.data import records
     from genkit.runs import store
 
     try:
@@ -104,7 +105,7 @@ def trained(folder: Path) -> dict[str, Any]:
     return {
         "figures": {**losses, **whole.figures},
         "same": resumed and whole.figures == again.figures and first == (last / "state.safetensors").read_bytes(),
-        "device": store.read(folder / "run" / "lock.json").get("device"),
+        "device": records.read(folder / "run" / "lock.json").get("device"),
         "seconds": time.monotonic() - began,
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from genkit.data import records
 from genkit.errors import CheckpointError
 from genkit.kernel.recipe import Recipe
 from genkit.runs import store
@@ -34,7 +35,7 @@ def tidy(trial: Trial, recipe: Recipe, written: Iterable[Path]) -> None:
     The best checkpoint stays, and so does all of a run that is somebody's own, or whose `train.keep_final` is all.
     """
     folder = trial.folder
-    if recipe.train.keep_final == "all" or not store.read(folder / "lock.json").get("trial"):
+    if recipe.train.keep_final == "all" or not records.read(folder / "lock.json").get("trial"):
         return
     with suppress(CheckpointError), store.held(folder):  # somebody else may have taken it up
         checkpoints = folder / "checkpoints"

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from genkit.data import records
 from genkit.errors import RecipeError
 from genkit.evaluation import results
 from genkit.kernel.identity import identity
@@ -44,7 +45,7 @@ def plan(question: Question, device: str) -> Study:
     data = _Data(device)
     id = _id(question.name, asked[0], data)
     folder = store.root() / "studies" / f"{question.name}-{id}"
-    kept = store.read(folder / "study.json")
+    kept = records.read(folder / "study.json")
     arms, notices = growth.arms(kept, folder / "study.json", asked)
     seeds = growth.seeds(kept, seeds)
     study = Study(
@@ -150,7 +151,7 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
 
 def _evaluation(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """The final evaluation of a run, at all the recipe's numbers of sampling steps; empty if they are not all there."""
-    found = store.read(evaluating.evaluation_file(folder, recipe))
+    found = records.read(evaluating.evaluation_file(folder, recipe), records.ANEW)
     wanted = [str(n) for n in recipe.evaluate.steps]
     whole = found.get("k") == recipe.train.steps and set(wanted) <= set(found.get("steps", {}))
     return {**found, "steps": {n: found["steps"][n] for n in wanted}} if whole else {}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from genkit.data import atomic
+from genkit.data import atomic, records
 from genkit.errors import GenkitError, RecipeError, Stopped
 from genkit.runs import store
 from genkit.training.signals import Signals, caught
@@ -78,7 +78,7 @@ def try_out(study: Study, launcher: Any, device: str, arms: Sequence[Arm]) -> di
                 problems.append(RecipeError(f"arm {label!r}", f"two steps of it fail: {why}"))
         if problems:
             raise RecipeError.of([str(problem) for problem in problems])
-        return {label: store.read(jobs[label].log.with_suffix(".json")) for label, code in codes.items() if not code}
+        return {label: records.read(jobs[label].log.with_suffix(".json")) for label, code in codes.items() if not code}
 
 
 def _tryout(folder: Path, number: int, arm: Arm, device: str) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from genkit.data import atomic
+from genkit.data import atomic, records
 from genkit.errors import DataError
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
@@ -18,6 +18,7 @@ from genkit.kernel.toml import Place, Places, hoist
 from genkit.runs import store
 
 FORMAT = 1
+AGAIN = "give the same `genkit ablate` again"
 STATES = ("todo", "running", "done", "diverged", "crashed", "out-of-memory", "preempted")
 
 
@@ -120,7 +121,7 @@ def load(folder: Path) -> Study:
     path = folder / "study.json"
     if not path.is_file():
         raise DataError(folder, "holds no study", "`genkit ablate` makes one")
-    known = store.read(path)
+    known = records.read(path, AGAIN)
     try:
         arms = [arm_of(a, path) for a in known["arms"]]
         trials = [Trial(**{**t, "folder": store.root() / t["folder"]}) for t in known["trials"]]
@@ -129,7 +130,7 @@ def load(folder: Path) -> Study:
         seeds = tuple(known["seeds"])
         return Study(folder=folder, **plain, arms=tuple(arms), seeds=seeds, trials=tuple(trials), **looks)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(path, f"is damaged ({error!r})", "give the same `genkit ablate` again") from error
+        raise DataError(path, f"is damaged ({error!r})", AGAIN) from error
 
 
 def studies() -> list[Path]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from genkit.data import records
 from genkit.evaluation import results
-from genkit.runs import store
 from genkit_studies import statistics, study
 from genkit_studies.study import Study
 
@@ -20,7 +20,7 @@ def noise(of: Study) -> tuple[float, str]:
     """
     name = of.arms[0].recipe.name
     for folder in study.studies():
-        kept = store.read(folder / "study.json")
+        kept = records.read(folder / "study.json")
         if [arm["recipe"].get("name") for arm in kept.get("arms", ())][:1] != [name]:
             continue
         if sd := _spread(kept, of.metric):

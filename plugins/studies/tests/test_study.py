@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 import genkit
+from genkit.data import records
 from genkit.errors import DataError
 from genkit.kernel.loading import load_recipe
 from genkit.runs import store
@@ -144,7 +145,7 @@ def test_a_trial_that_dies_before_it_goes_on_has_crashed(small, then, told):
     assert store.summary(trial.folder).state == told  # one that only lacked figures stays done
     crashed = attrs.evolve(small, trials=(small.trials[0], now, *small.trials[2:]))
     study.save(crashed)
-    again = planning.refreshed(small, store.read(crashed.folder / "study.json"))
+    again = planning.refreshed(small, records.read(crashed.folder / "study.json"))
     assert running.missing(again, "failed") == [1] and again.trials[1].reason == now.reason
 
 
