@@ -375,7 +375,8 @@ KINDS: dict[str, Kind] = {
     "network": Kind(
         True,
         Callable,
-        "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights.",
+        "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights. "
+        "`genkit.denoiser.jvp` differentiates it; a class attribute `jvp = False` says that it cannot.",
     ),
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
