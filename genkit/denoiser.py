@@ -122,6 +122,10 @@ class Program(nn.Module):
         """Named parameters by phase; one group of all that need a gradient, unless overridden."""
         return {"student": [(n, p) for n, p in self.named_parameters() if p.requires_grad]}
 
+    def acts(self, phase: str, k: int) -> bool:
+        """Whether a phase is trained at step k. Its weights, their moments and their average stay where it is not."""
+        return True
+
     def started(self) -> None:
         """Called when the student got its starting weights, for what was copied from it before."""
 

@@ -319,7 +319,11 @@ class Curriculum(Protocol):
 
 
 class Optimizer(Protocol):
-    """Builds a torch optimizer for named parameters; `lr_scale` multiplies its rate at step k."""
+    """Builds a torch optimizer for named parameters; `lr_scale` multiplies its rate at step k.
+
+    It may sort them into parameter groups, each with an `lr` and numbers of its own. What it keeps of a parameter, and
+    the numbers of its group, stand in a checkpoint by the parameter's name.
+    """
 
     def optimizer(self, params: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer: ...
     def lr_scale(self, k: int, total_steps: int) -> float: ...

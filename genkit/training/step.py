@@ -25,7 +25,8 @@ Figures = dict[str, Tensor | float]
 def train(state: State, dataset: Data, settings: Train | None = None, **given: Any) -> Iterator[Figures]:
     """Take the steps from `state.k` to the last; after each, yields its figures as device scalars.
 
-    Nothing is read back from the device here: call `float` on a figure when you want to see it.
+    Of a phase that rests they are those of its last turn. Nothing is read back from the device here: call `float` on a
+    figure when you want to see it.
 
     Args:
         settings: The table [train]; or give its keys as keywords.
@@ -33,29 +34,36 @@ def train(state: State, dataset: Data, settings: Train | None = None, **given: A
     settings = settings or Train(**given)
     stream = sources.batches(dataset, settings.seed, state.k, settings.batch_size, processes.rank(), processes.world())
     state.program.train()
+    figures: Figures = {}
     while state.k < settings.steps:
         WATCH.k, WATCH.stepping = state.k, True
-        figures = train_step(state, next(stream), settings)
+        figures = figures | train_step(state, next(stream), settings)
         WATCH.stepping = False
         yield figures
 
 
 def train_step(state: State, batch: Batch, settings: Train) -> Figures:
-    """Take step k: one backward pass and update for each parameter group, then the average."""
+    """Take step k: one backward pass and update for each parameter group that acts, then the average."""
     key = Key(settings.seed, state.k, processes.rank(), world=processes.world())
     figures: Figures = {}
-    for phase, optimizer in state.optimizers.items():
-        for other in state.optimizers.values():
-            other.zero_grad(set_to_none=True)
+    acting = {phase: o for phase, o in state.optimizers.items() if state.program.acts(phase, state.k)}
+    for phase, optimizer in acting.items():
+        state.program.zero_grad()
         figures |= _backward(state, batch, key.during(phase), settings)
-        processes.average(p.grad for group in optimizer.param_groups for p in group["params"])
+        processes.average(p.grad for p in _trained(optimizer))
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * state.rule.lr_scale(state.k, settings.steps)
         optimizer.step()
-    state.average.update(state.ema.beta(state.k, settings.batch_size))
+    resting = {*_trained(*state.optimizers.values())} - {*_trained(*acting.values())}
+    state.average.update(state.ema.beta(state.k, settings.batch_size), resting)
     state.program.after_step(state.k)
     state.k += 1
     return figures
+
+
+def _trained(*optimizers: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """The weights that optimizers change."""
+    return (p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
 
 
 def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:

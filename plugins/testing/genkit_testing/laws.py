@@ -150,9 +150,13 @@ def dataset(component: Any) -> None:
 
 
 def optimizer(component: Any) -> None:
-    """Minimises a parabola, scales its rate within [0, 1], and goes on from its state as if uninterrupted."""
+    """Takes each weight once, minimises a parabola, scales its rate within [0, 1], goes on as if uninterrupted."""
     scales = [component.lr_scale(k, 100) for k in range(100)]
     require(all(0 <= s <= 1 for s in scales), "lr_scale leaves [0, 1]")
+
+    weights = [(f"layer.{n}", torch.nn.Parameter(torch.zeros(n * [2]))) for n in range(4)]
+    taken = [p for group in component.optimizer(weights).param_groups for p in group["params"]]
+    require(sorted(map(id, taken)) == sorted(id(p) for _, p in weights), "does not take each weight once")
 
     def start() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
         p = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
@@ -249,13 +253,15 @@ def objective(component: Any) -> None:
     require(len(pointers) == len(set(pointers)), "its state holds a tensor twice")
     batch = Batch(torch.randn(5, 1, 8, 8), {})
     for phase, params in program.groups().items():
+        k = next((k for k in range(3, 10**6) if program.acts(phase, k)), -1)
+        require(k > 0, f"group {phase} never acts")
         program.zero_grad()
-        values = program(batch, 3, Key(0, 3).during(phase)).values
+        values = program(batch, k, Key(0, k).during(phase)).values
         require(values.shape == (5,) and bool(torch.isfinite(values).all()), "not one finite value per sample")
         values.mean().backward()
         require(any(p.grad is not None for _, p in params), f"group {phase} gets no gradient")
-    again = [program(batch, 3, Key(0, 3).during(next(iter(program.groups())))).values.detach() for _ in range(2)]
-    require(torch.equal(*again), "the same key gives other draws")
+        again = program(batch, k, Key(0, k).during(phase)).values
+        require(torch.equal(again, values), "the same key gives other draws")
 
 
 def sampler(component: Any) -> None:
