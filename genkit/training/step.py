@@ -75,7 +75,8 @@ def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
     for micro, start in enumerate(range(0, size, part)):
         stop = min(start + part, size)
         here = key if part >= size else key.part(micro, start, stop, size)
-        loss = _forward(state, batch.rows(start, stop), here, settings)
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss: Loss = state.program(batch.rows(start, stop), state.k, here)
         if loss.values.shape != (stop - start,):
             raise PluginError(
                 "objective",
@@ -92,13 +93,6 @@ def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
     bad = torch.where(torch.isfinite(total), torch.inf, float(state.k))  # type: ignore[arg-type]
     state.bad = torch.minimum(state.bad, bad)
     return {name: total, **figures}
-
-
-def _forward(state: State, batch: Batch, key: Key, settings: Train) -> Loss:
-    if settings.precision == "float32":
-        return state.program(batch, state.k, key)  # type: ignore[no-any-return]
-    with torch.autocast(batch.x.device.type, torch.bfloat16):
-        return state.program(batch, state.k, key)  # type: ignore[no-any-return]
 
 
 def read_back(state: State, figures: Figures) -> dict[str, float]:
