@@ -123,7 +123,10 @@ class Program(nn.Module):
         return {"student": [(n, p) for n, p in self.named_parameters() if p.requires_grad]}
 
     def acts(self, phase: str, k: int) -> bool:
-        """Whether a phase is trained at step k. Its weights, their moments and their average stay where it is not."""
+        """Whether a phase is trained at step k; if not, its weights, their moments and their average stay as they are.
+
+        A function of the two alone: every process and a resumed run ask anew.
+        """
         return True
 
     def started(self) -> None:

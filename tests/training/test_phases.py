@@ -117,8 +117,10 @@ def test_what_rests_stays_to_the_bit_and_what_acts_moves_with_its_moments_and_it
 
 
 @pytest.mark.parametrize("k", range(1, STEPS))
-def test_a_program_whose_phases_rest_goes_on_bit_for_bit(data, tmp_path, k):
-    whole, half, again = begun(), begun(), begun()
+@pytest.mark.parametrize("name", ["of two groups", "radam"])  # which counts steps on the host as well
+def test_a_program_whose_phases_rest_goes_on_bit_for_bit(data, tmp_path, name, k):
+    rule = Rates() if name == "of two groups" else genkit.component("optimizer", name, lr=0.01, clip=1.0)
+    whole, half, again = begun(rule), begun(rule), begun(rule)
     for _ in train(whole, data, **SETTINGS):
         pass
     for _ in zip(range(k), train(half, data, **SETTINGS), strict=False):
