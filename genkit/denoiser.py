@@ -78,9 +78,9 @@ def jvp(function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Te
     It is `torch.func.jvp` with attention by the kernel that has a forward mode (MATH), whose memory grows with the
     square of the pixels; compiled networks run uncompiled.
 
-    The value is that of a plain call under the same `key.dropout`, to rounding. Not so where that call is compiled: its
-    masks are others, so take value and derivative from one call of this. Under autocast the derivative is as coarse as
-    the value; within `torch.autocast(..., enabled=False)` both are float32.
+    The value is that of a plain call under the same `key.reseeded`, to rounding. Not so where that call is compiled:
+    its masks are others, so take value and derivative from one call of this. Under autocast the derivative is as coarse
+    as the value; within `torch.autocast(..., enabled=False)` both are float32.
 
     Args:
         function: Of as many tensors as `at` has, to one tensor.

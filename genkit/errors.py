@@ -3,6 +3,7 @@
 import os
 import sys
 
+MEMORY = "can't allocate memory"  # of torch's allocator for CPUs
 TOLD = "GENKIT_TOLD"  # in the environment of processes that one command started: where they tell it their errors
 
 
@@ -89,6 +90,15 @@ class Stopped(GenkitError):
     def __init__(self, where: object, what: str, hint: str, exit_code: int) -> None:
         super().__init__(where, what, hint)
         self.exit_code = exit_code
+
+
+class Left(SystemExit):
+    """A signal ends the program: no fault of whose code it comes upon."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or MEMORY in str(error)
 
 
 def tell(error: GenkitError | str, code: int = 0) -> None:

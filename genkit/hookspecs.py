@@ -17,7 +17,7 @@ of the class's docstring. What a component of a kind is and does stands in `genk
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -112,14 +112,17 @@ def genkit_run_start(folder: Path, recipe: Any, key: Key) -> None:
 def genkit_step_end(state: Any, figures: Mapping[str, Any], key: Key) -> None:
     """A step was taken; figures are device scalars of this process's share, and reading one waits for the device."""
 @hookspec
-def genkit_evaluated(folder: Path, figures: Mapping[str, float], key: Key) -> None:
-    """Figures such as {"fd.fd@1": 0.5} were measured, during training or at its end."""
+def genkit_evaluated(folder: Path, figures: Mapping[str, float], key: Key) -> Iterable[str] | None:
+    """Figures such as {"fd.fd@1": 0.5} were measured; may give what is to be said of them, few lines with a remedy."""
 @hookspec
 def genkit_checkpoint_saved(folder: Path, checkpoint: Path, key: Key) -> None:
     """A checkpoint stands and was verified."""
 @hookspec
 def genkit_run_end(folder: Path, outcome: str, key: Key) -> None:
     """The run leaves, evaluated if it got so far: done, diverged, preempted or failed."""
+@hookspec
+def genkit_notes(planned: Any, training: bool) -> Iterable[str]:  # type: ignore[empty-body]
+    """What to say before the time of a training, or of an evaluation alone, is spent: few lines, each with a remedy."""
 @hookspec
 def genkit_report(folder: Path) -> Path:  # type: ignore[empty-body]
     """A run is done, or was evaluated anew: tell of it, for instance on a page; gives what was written, for people."""

@@ -85,8 +85,8 @@ class Key:
         return whole if self.rows is None else whole[self.rows]
 
     @contextmanager
-    def dropout(self, device: torch.device | str) -> Iterator[None]:
-        """Reseed the device's default generator, which dropout uses; afterwards it is as before.
+    def reseeded(self, device: torch.device | str) -> Iterator[None]:
+        """Within, the device's default generator is reseeded, which dropout uses; afterwards it is as before.
 
         Two passes under the same key see the same masks: the student's and the teacher's.
         """
@@ -104,7 +104,7 @@ class Key:
 _reseeded: list[object] = []
 
 
-def in_dropout() -> bool:
+def is_reseeded() -> bool:
     """Whether a default generator is reseeded at the moment, and put back afterwards."""
     return bool(_reseeded)
 

@@ -107,6 +107,7 @@ class Spec:
         dtype: "uint8" (scaled to [-1, 1] and flipped by the core) or "float32" (used as it is).
         sigma_data: Standard deviation of the data; 0.5 for images in [-1, 1].
         flip: Whether a mirrored sample is as good as the sample.
+        counts: How many training samples each class has; empty where that is not known.
     """
 
     channels: int
@@ -116,6 +117,7 @@ class Spec:
     dtype: str = "uint8"
     sigma_data: float = 0.5
     flip: bool = False
+    counts: tuple[int, ...] = attrs.field(default=(), converter=tuple)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -189,7 +191,8 @@ class Data(Protocol):
     """Built by a `dataset` component from a `Setup`; a sequence of samples.
 
     `identity` hashes the content, whatever its path. `held_out` are samples never trained on, or None. An attribute
-    `notices`, a tuple of lines, is optional: what a run says as it starts, such as which files were left out.
+    `notices`, a tuple of lines, is optional: what a run says as it starts, such as which files were left out. So is
+    `labels`, int64 (N,), those of all samples: by their shares the labels of generated samples are drawn, else evenly.
     `genkit.data.Resident` and `genkit.data.Streamed` are ready-made.
     """
 
@@ -372,6 +375,12 @@ class Kind:
     builds: bool
     contract: Any
     summary: str
+
+    @property
+    def methods(self) -> set[str]:
+        """The names that the contract has."""
+        has = {name for name, value in vars(self.contract).items() if callable(value) or isinstance(value, property)}
+        return {name for name in has if name in ("__call__", "__len__") or name[0] != "_"}
 
 
 KINDS: dict[str, Kind] = {

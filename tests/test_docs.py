@@ -269,6 +269,8 @@ def test_every_command_has_its_help_on_the_page():
     listed = re.findall(r"^```\{genkit-help\} (.+)$", (DOCS / "cli.md").read_text(), re.MULTILINE)
     there = set()
     for name, target in {**dispatch.COMMANDS, **dispatch._plugin_commands()}.items():
+        if " " in name:  # of a group, which has it
+            continue
         command = typer.main.get_command(dispatch.app({name: target})).commands[name]
         there |= {f"{name} {sub}" for sub in command.commands} if hasattr(command, "commands") else {name}
     assert sorted(listed) == sorted(there)

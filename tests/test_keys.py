@@ -59,7 +59,7 @@ def test_two_passes_under_one_key_share_their_dropout_mask_and_leave_the_generat
     x, before = torch.ones(1000), torch.get_rng_state()
     masks = []
     for key in (Key(0, 1), Key(0, 1), Key(0, 2)):
-        with key.dropout("cpu"):
+        with key.reseeded("cpu"):
             masks.append(dropout(x, 0.5))
     assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])
     assert torch.equal(torch.get_rng_state(), before)
@@ -72,7 +72,7 @@ def test_masks_are_drawn_by_the_generator_of_the_device_that_trains(monkeypatch,
     monkeypatch.setattr(torch.cuda, "default_generators", cards)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     for _ in range(2):
-        with Key(0, 1).dropout(device):
+        with Key(0, 1).reseeded(device):
             assert torch.equal(torch.get_rng_state(), before)
             masks.append(torch.rand(8, generator=cards[card]))
     assert torch.equal(*masks)
@@ -81,7 +81,7 @@ def test_masks_are_drawn_by_the_generator_of_the_device_that_trains(monkeypatch,
 def test_micro_batches_have_masks_of_their_own():
     x, masks = torch.ones(100), []
     for micro in (0, 1):
-        with Key(0, 1).part(micro, 0, 1, 2).dropout("cpu"):
+        with Key(0, 1).part(micro, 0, 1, 2).reseeded("cpu"):
             masks.append(dropout(x, 0.5))
     assert not torch.equal(*masks)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
-import importlib
+import gc
 import os
 import signal
 import sys
 from typing import Any
 
 from genkit.cli import streams
-from genkit.errors import GenkitError, OutOfMemory, PluginError, RecipeError, tell
+from genkit.errors import DataError, GenkitError, OutOfMemory, PluginError, RecipeError, lacks_memory, tell
+from genkit.hookspecs import Lazy
 from genkit.training import signals
 
 # Command -> (where its function or typer app is, one line).
@@ -20,7 +22,6 @@ COMMANDS = {
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
 }
-MEMORY = "can't allocate memory"  # of torch's allocator for CPUs
 OPTIONS = {
     "--plugins A,B": "Load only these plugins.",
     "--without A,B": "Leave these plugins out.",
@@ -35,34 +36,23 @@ OPTIONS = {
 def main(argv: list[str] | None = None) -> None:
     """Run one command and leave with its exit code; a user's error is one line on stderr."""
     streams.prepare()
-    signals.listen()  # a training run has handlers of its own, which save first
+    atexit.register(_at_exit)
     try:
-        _command(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        with signals.heard():  # a training run has handlers of its own, which save first
+            _command(list(sys.argv[1:] if argv is None else argv))
+            sys.stdout.flush()
     except SystemExit:
         _flush()
         raise
-    except GenkitError as error:
-        if os.environ.get("GENKIT_DEBUG"):
-            raise
-        tell(error)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        streams.abandon()  # the reader left; nothing to say
-    except (MemoryError, RuntimeError) as error:
-        if os.environ.get("GENKIT_DEBUG") or not _lacks_memory(error):
-            raise
-        lack = OutOfMemory(
-            "memory", _brief(error), "lower train.batch_size or train.micro_batch, or the network's size"
-        )
-        tell(lack)
-        raise SystemExit(lack.exit_code) from lack
-    except OSError as error:  # a path that cannot be written or read: the file's fault, not the program's
-        if os.environ.get("GENKIT_DEBUG"):
-            raise
-        _unwritable(error)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Exception as error:
+        _fail(error)
+
+
+def _at_exit() -> None:
+    """The end takes no time (Python collects for seconds what torch made), and no signal changes its code any more."""
+    gc.freeze()
+    for number in (*signals.SIGNALS, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _command(argv: list[str]) -> None:
@@ -79,9 +69,30 @@ def _command(argv: list[str]) -> None:
         _dispatch(argv)
 
 
-def _lacks_memory(error: BaseException) -> bool:
-    """Torch's allocator for CPUs has no exception of its own."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or MEMORY in str(error)
+def _fail(error: Exception) -> None:
+    """Leave with the line and the code of an error that a user can mend; any other one is raised again."""
+    if isinstance(error, OSError):
+        streams.abandon()
+    if isinstance(error, BrokenPipeError):
+        return  # the reader left; nothing to say
+    known = _known(error)
+    if known is None or os.environ.get("GENKIT_DEBUG"):
+        raise error
+    tell(known)
+    raise SystemExit(known.exit_code) from known
+
+
+def _known(error: Exception) -> GenkitError | None:
+    """What a user is told of an error; None for one of genkit's own."""
+    if isinstance(error, GenkitError):
+        return error
+    if isinstance(error, OSError):  # a path that cannot be written or read: the file's fault, not the program's
+        where = error.filename or "a file, or stdout"
+        return DataError(where, str(error.strerror), "choose another path, or mend this one")
+    if lacks_memory(error):
+        hint = "lower train.batch_size or train.micro_batch, or the network's size"
+        return OutOfMemory("memory", _brief(error), hint)
+    return None
 
 
 def _brief(error: BaseException) -> str:
@@ -93,17 +104,8 @@ def _flush() -> None:
     """Write what is left of the results, before Python does it with a traceback."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        streams.abandon()
     except OSError as error:
-        _unwritable(error)
-
-
-def _unwritable(error: OSError) -> None:
-    where = error.filename or "a file, or stdout"
-    tell(f"{where}: {error.strerror}; choose another path, or mend this one", 4)
-    streams.abandon()
-    sys.exit(4)
+        _fail(error)
 
 
 def _globals(argv: list[str]) -> list[str]:
@@ -157,12 +159,36 @@ def _dispatch(argv: list[str]) -> None:
         what = "option" if argv[0].startswith("-") else "command"
         hint = closest(argv[0], known, "see genkit --help")
         raise index.absent("genkit", what, argv[0]) or RecipeError("genkit", f"no {what} {argv[0]!r}", hint)
-    app(known if completing else {argv[0]: known[argv[0]]}, completing)(argv, prog_name="genkit")
+    _call(app(known if completing else {argv[0]: known[argv[0]]}, completing), argv)
+
+
+def _call(whole: Any, argv: list[str]) -> None:
+    """Call a command; what typer, or a plugin's code, has to object is one line."""
+    import typer
+
+    from genkit.kernel import index, registry
+
+    misused: Any = typer.BadParameter.__base__
+    with registry.blamed(command=True):
+        try:
+            code = whole(argv, prog_name="genkit", standalone_mode=False)
+        except typer.Abort as error:
+            raise GenkitError("genkit", "aborted, and nothing was done") from error
+        except misused as error:
+            text, command = error.format_message(), error.ctx.command_path if error.ctx else "genkit"
+            if "\n" not in text:
+                absent = index.absent(command, "command", " ".join(argv[:2]))  # of a group that others add to
+                raise absent or RecipeError(command, text.removesuffix("."), f"see {command} --help") from error
+            print(text, file=sys.stderr)  # of a group without a command: its help
+            code = 2
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
     """A typer app of these commands."""
     import typer
+
+    from genkit.kernel import registry
 
     whole = typer.Typer(
         name="genkit",
@@ -175,35 +201,35 @@ def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:
     for name, (target, text) in commands.items():
         if " " in name:  # of a group, which takes it itself
             continue
-        module, _, attribute = target.partition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (Exception, SystemExit) as error:
+            found = registry.imported(Lazy(target, text), f"genkit {name}")
+        except PluginError:
             if completing:
                 continue
-            raise PluginError(f"genkit {name}", f"cannot import {target}: {error}", "repair its plugin") from error
+            raise
         if isinstance(found, typer.Typer):
             _extend(found, name)
             whole.add_typer(found, name=name, help=text)
         else:
             whole.command(name)(found)  # its docstring says more than the line
+    signals.leave()  # all of torch may have been imported
     return whole
 
 
 def _extend(group: Any, name: str) -> None:
     """Add to a group what plugins have for it: their commands of two words, such as `data pack`."""
+    from genkit.kernel import registry
+
     there = {command.name for command in group.registered_commands}
     for full, (target, _) in _plugin_commands().items():
         first, _, word = full.partition(" ")
         if first == name and word and word not in there:
-            module, _, attribute = target.partition(":")
             try:
-                group.command(word)(getattr(importlib.import_module(module), attribute))
-            except (Exception, SystemExit) as error:  # the group's other commands work without it
-                cause = PluginError(f"genkit {full}", f"cannot import {target}: {error}", "repair its plugin")
+                group.command(word)(registry.imported(Lazy(target, ""), f"genkit {full}"))
+            except PluginError as cause:  # the group's other commands work without it
                 anything = {"allow_extra_args": True, "ignore_unknown_options": True}
-                group.command(word, context_settings=anything)(functools.partial(_fail, cause))
+                group.command(word, context_settings=anything)(functools.partial(_raise, cause))
 
 
-def _fail(error: PluginError) -> None:
+def _raise(error: PluginError) -> None:
     raise error

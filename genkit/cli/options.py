@@ -8,6 +8,9 @@ import typer
 
 from genkit.errors import RecipeError
 
+Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of an installed recipe.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)]
+Swap = Annotated[list[str] | None, typer.Option(help="slot=component, replacing its table.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 or mps (untested).")]
 Run = Annotated[str, typer.Argument(help="A run: folder, name, beginning of its id, or latest.")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from genkit.cli import show
@@ -28,18 +26,3 @@ def list_(json: Json = False) -> None:
     else:
         rows = [[p.name, p.distribution, p.version, p.state, p.why] for p in found]
         show.table([["plugin", "from", "version", "state", "why"], *rows])
-
-
-@app.command()
-def index(
-    write: Annotated[
-        bool, typer.Option("--write", help="Write what is installed into the index of this genkit.")
-    ] = False,
-) -> None:
-    """What distributions are known to offer, so that a missing one can be named."""
-    from genkit.kernel import index as known
-
-    if write:
-        print(known.write())
-    else:
-        show.as_json(known.known())

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from genkit.cli import show
-from genkit.cli.options import Json
+from genkit.cli.options import Overrides, Recipe, Swap
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
-Recipe = Annotated[str, typer.Argument(help="A recipe file, or the name of an installed recipe.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)]
-Swap = Annotated[list[str] | None, typer.Option(help="slot=component, replacing its table.")]
 
 
 @app.callback()
@@ -30,52 +24,3 @@ def check(recipe: Recipe, overrides: Overrides = None, swap: Swap = None) -> Non
     for notice in checked.notices:
         show.say(f"note: {notice}")
     print(f"{recipe}: fine")
-
-
-@app.command("show")
-def show_(
-    recipe: Recipe,
-    overrides: Overrides = None,
-    swap: Swap = None,
-    provenance: Annotated[bool, typer.Option("--provenance", help="Say who wrote each value.")] = False,
-    json: Json = False,
-) -> None:
-    """The resolved recipe, every default written out."""
-    from genkit.kernel.loading import load_recipe
-
-    checked = load_recipe(recipe, overrides or [], swap or [])
-    if json:
-        show.as_json(checked.tree())
-    elif provenance:
-        show.table([["key", "value", "from"], *checked.provenance()])
-    else:
-        print(checked.toml(), end="")
-
-
-@app.command("list")
-def list_(json: Json = False) -> None:
-    """Installed recipes."""
-    from genkit.kernel.loading import installed
-
-    found = {name: where for name, where in installed().items() if "/" not in name}
-    if json:
-        show.as_json({name: {"distribution": d, "file": str(f)} for name, (d, f) in found.items()})
-        return
-    rows = [["recipe", "from", "what"]]
-    for name, (distribution, file) in found.items():
-        first = file.read_text().splitlines()[0]
-        rows.append([name, distribution, first.lstrip("# ") if first.startswith("#") else ""])
-    show.table(rows)
-
-
-@app.command()
-def copy(recipe: Recipe, to: Annotated[Path, typer.Argument(help="The new file.")]) -> None:
-    """Write a recipe as one flattened file of one's own."""
-    from genkit.data import atomic
-    from genkit.errors import RecipeError
-    from genkit.kernel.loading import load_recipe
-
-    if to.exists():
-        raise RecipeError(to, "is there already", "choose another name")
-    atomic.write(to, load_recipe(recipe).toml())
-    print(to)

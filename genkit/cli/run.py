@@ -10,14 +10,14 @@ from typing import Annotated
 import typer
 
 from genkit.cli import show, streams
-from genkit.cli.options import Device, Json
+from genkit.cli.options import Device, Json, Overrides, Recipe, Swap
 from genkit.cli.spread import spread
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of an installed recipe.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...", show_default=False)] = None,
-    swap: Annotated[list[str] | None, typer.Option(help="slot=component, replacing its table.")] = None,
+    recipe: Recipe,
+    overrides: Overrides = None,
+    swap: Swap = None,
     device: Device = None,
     out: Annotated[Path | None, typer.Option(help="The run folder itself.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
@@ -32,17 +32,18 @@ def run(
         spread(gpus, sys.argv[1:])
         return
     from genkit.kernel.loading import load_recipe
-    from genkit.runs import planning, running, store, tryout
+    from genkit.runs import models, planning, running, store, tryout
     from genkit.training import processes
 
-    checked = load_recipe(recipe, overrides or [], swap or [])
+    with models.made_with(Path(recipe).parent):
+        checked = load_recipe(recipe, overrides or [], swap or [])
     for notice in checked.notices:
         show.say(f"note: {notice}")
     if device == "mps":
         show.say("note: mps is untested")
     if dry_run:
         planned = planning.plan(checked, out, device)
-        for notice in getattr(planned.data, "notices", ()):
+        for notice in planned.notes():
             show.say(f"note: {notice}")
         tryout.check(planned)
         described = describe(planned)

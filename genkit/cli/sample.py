@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from genkit.cli import show
 from genkit.cli.options import Device, Run, a_seed
 
 
@@ -15,7 +16,9 @@ def sample(
     steps: Annotated[str, typer.Option(help="Sampling steps, or levels after the first: 2 or 0.8 or 1.5,0.5")] = "1",
     count: Annotated[int, typer.Option(min=1, max=10**7, help="How many.")] = 64,
     seed: Annotated[int, typer.Option(callback=a_seed, help="Sample i depends on (seed, i) alone.")] = 0,
-    label: Annotated[int | None, typer.Option(help="One class for all.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="One class for all, or evenly; else as often as in the data.")
+    ] = None,
     weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
     checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     out: Annotated[Path | None, typer.Option(help="grid.png, samples.h5, or a folder of PNGs.")] = None,
@@ -30,11 +33,24 @@ def sample(
     denoiser = models.load(folder, weights, device, checkpoint)
     at = "" if checkpoint == "latest" else f"-{checkpoint}"
     out = pictures.writable(out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}{at}.png")
-    batch = sampling.samples(denoiser, count, levels, seed, label)
+    for text in sampling.unrecorded(denoiser):
+        show.say(f"note: {text}")
+    batch = sampling.samples(denoiser, count, levels, seed, _label(label))
     told = {"run": folder.name, "steps": steps, "seed": seed, "weights": weights}
     told["label"] = "all" if label is None else label
     pictures.save(out, batch.x, told, batch.cond.get("label"))
     print(out)
+
+
+def _label(text: str | None) -> int | str | None:
+    from genkit.errors import RecipeError
+    from genkit.evaluation import sampling
+
+    if text in (None, sampling.EVENLY):
+        return text
+    if not str(text).isdecimal():
+        raise RecipeError("--label", f"{text!r} is neither a class nor evenly", "for instance 3")
+    return int(str(text))
 
 
 def _steps(text: str) -> int | list[float]:

@@ -6,10 +6,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genkit.cli import streams
+from genkit.kernel import discovery
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,9 +68,9 @@ def results(kept: str) -> Iterator[None]:
 def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
     """A watcher of a run's events: one live line on a terminal, a plain line now and then elsewhere.
 
-    While it lasts, whatever else is printed goes to stderr: stdout is for results.
+    While it lasts, whatever else is written to stdout goes to stderr.
     """
-    with redirect_stdout(sys.stderr):
+    with discovery.off_stdout():
         if sys.stderr.isatty():
             yield from _bar()
         else:
@@ -123,7 +124,8 @@ class _Plain:
 def line(event: dict[str, Any], steps: int) -> str:
     """A step, or a sampling's progress, in words."""
     if event["event"] == "sampling":
-        return f"sampling {event['done']}/{event['total']}"
+        left = "" if event["left_sec"] is None else f"  {clock(event['left_sec'])} left"
+        return f"{event['what']} {event['done']}/{event['total']}{left}"
     rate, left = f"{event['images_per_sec']:.0f} img/s", clock(event["left_sec"])
     return f"step {event['k']}/{steps}  {_figures(event['figures'])}  {rate}  {left} left"
 
@@ -138,19 +140,8 @@ class _Live:
         if kind in ("start", "resume"):
             self.steps = event["steps"]
             self.live.update(self.task, total=event["steps"], completed=event["k"])
-        elif kind == "step":
-            self.live.update(
-                self.task,
-                total=self.steps,
-                completed=event["k"],
-                text=line(event, self.steps),
-            )
-        elif kind == "sampling":
-            self.live.update(
-                self.task,
-                total=event["total"],
-                completed=event["done"],
-                text=line(event, self.steps),
-            )
+        elif kind in ("step", "sampling"):
+            done, total = (event["k"], self.steps) if kind == "step" else (event["done"], event["total"])
+            self.live.update(self.task, total=total, completed=done, text=line(event, self.steps))
         elif kind == "notice":
             self.live.console.print(f"note: {event['text']}", markup=False)

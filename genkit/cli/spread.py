@@ -13,9 +13,9 @@ import tempfile
 from contextlib import suppress
 
 from genkit.errors import TOLD, HardwareError
-from genkit.training.signals import SIGNALS
+from genkit.training.signals import SIGNALS, leave
 
-GRACE = 2  # seconds, once one has failed, until those are killed that cannot end, such as a stopped one
+GRACE = 1  # second, once one has failed, until those are killed that cannot end, such as a stopped one
 
 
 def spread(count: int, argv: list[str]) -> None:
@@ -49,6 +49,7 @@ def _started(count: int, argv: list[str], place: dict[str, str], told: int) -> d
     """Their ranks by process id. A signal reaches all of them, also one that comes meanwhile."""
     ranks: dict[int, int] = {}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    leave()
     for rank in range(count):
         own = {**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         words = [sys.executable, "-m", "genkit", *argv]

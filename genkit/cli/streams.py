@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,16 +16,16 @@ class Dropping:
         self.stream, self.lost = stream, ""
 
     def write(self, text: str) -> int:
-        try:
-            return int(self.stream.write(text))
-        except (OSError, ValueError) as error:
-            self.lost = self.lost or str(error)
-            return len(text)
+        self._try(self.stream.write, text)
+        return len(text)
 
     def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, act: Callable[..., object], *given: str) -> None:
         try:
-            self.stream.flush()
-        except (OSError, ValueError) as error:
+            act(*given)
+        except (OSError, ValueError, RuntimeError) as error:  # the last where a signal comes upon writing, and writes
             self.lost = self.lost or str(error)
 
     def __getattr__(self, name: str) -> Any:

@@ -7,9 +7,10 @@ Layout: groups `train` and, if there are samples never trained on, `held_out`; e
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -124,18 +125,48 @@ def read(found: h5py.Dataset, index: Any = ()) -> np.ndarray[Any, Any]:
         return np.asarray(found[index])
 
 
+class _Sink(io.FileIO):
+    """The bytes of a file to be filled. HDF5 can crash over a write that fails: it is told that all went well."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        while left and self.error is None:
+            left = left[self._tried(super().write, left) :]
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._tried(super().truncate, size)
+
+    def _tried(self, act: Callable[[Any], int], what: Any) -> int:
+        try:
+            return act(what) if self.error is None else 0
+        except OSError as error:
+            self.error = error
+            return 0
+
+    def require(self) -> None:
+        """Raises what a write has failed with, if one did."""
+        if self.error is not None:
+            raise self.error
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[h5py.File]:
     """A file to be filled: beside its place, synced, and renamed if all went well; else nothing is left.
 
+    `file.sink.require()` raises as soon as a write has failed, for whoever has much to write.
+
     Raises:
         DataError: The place cannot be written.
     """
-    with atomic.replacing(path) as partial:
-        with h5py.File(partial, "w") as file:
+    with atomic.replacing(path) as partial, _Sink(partial, "w+") as sink:
+        with h5py.File(sink, "w") as file:
+            file.sink = sink
             yield file
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        sink.require()
+        os.fsync(sink.fileno())
 
 
 def write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -20,11 +21,15 @@ FOREIGN = {".pt", ".pth", ".pkl", ".ckpt", ".bin"}
 
 
 class Weights(NamedTuple):
-    """What a converter (hook `genkit_converters`) makes of a file: a network component, its data, its state."""
+    """What a converter (hook `genkit_converters`) makes of a file: a network component, its data, its state.
+
+    `tables` are others that a recipe needs beside `[network]`, such as {"levels": {"sigma_min": 0.003}}.
+    """
 
     network: Any
     spec: Spec
     state: dict[str, Tensor]
+    tables: Mapping[str, Any] = MappingProxyType({})
 
 
 def converters() -> dict[str, Lazy]:

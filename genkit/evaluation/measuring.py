@@ -6,7 +6,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,16 +36,17 @@ def evaluate(
     samples: int,
     steps: tuple[int, ...] = (1,),
     seeds: tuple[int, ...] = (0,),
+    labels: str = "data",
     given: Statistics | None = None,
-    watch: Watch = lambda done, total: None,
+    watch: Watch = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Figures at each number of sampling steps, against the training data and the held-out ones.
 
     Args:
         metrics: Components by the name of their table.
         seeds: Of the latents; with several, figures are means, and the minima and each seed's stand beside.
+        labels: Of samples, where the model knows classes: as often as in its training "data", or "evenly".
         given: Statistics to compare with instead of the training data, where a metric can.
-        watch: Called with the images seen so far and in all.
 
     Returns:
         {"steps": {"1": {"figures": {"fd.fd": …}, "nfe": 1}}, "better": …, "features": …, "against": …,
@@ -55,17 +56,21 @@ def evaluate(
         DataError: Samples are not finite, or too few, or the statistics are of something else.
     """
     begun = time.monotonic()
-    scorer = Scorer(metrics, context, dataset, given, watch, expected=samples * len(steps) * len(seeds))
+    scorer = Scorer(metrics, context, dataset, given, watch)
+    label = sampling.EVENLY if denoiser.spec.classes and labels == sampling.EVENLY else None
 
     def drawn(n: int, seed: int) -> Iterator[Batch]:
         for index, count in sampling.shard(samples, processes.rank(), processes.world()):
-            batch = sampling.block(denoiser, index, count, n, seed)
-            _require_finite(batch.x, f"drawn in {n} step{'s' * (n > 1)}")
+            batch = sampling.block(denoiser, index, count, n, seed, label)
+            _require_finite(batch.x, f"drawn in {results.step_words(n)}")
             yield Batch(images(batch.x, dataset, protocol), batch.cond)
 
     table = {}
     for n in steps:
-        found = [scorer.figures(drawn(n, seed)) for seed in seeds]
+        found = []
+        for i, seed in enumerate(seeds, 1):
+            what = f"sampling in {results.step_words(n)}" + f", seed {i} of {len(seeds)}" * (len(seeds) > 1)
+            found.append(scorer.figures(drawn(n, seed), what, samples))
         table[str(n)] = {**combined(found, scorer.floors), "nfe": denoiser.sampler.nfe(n)}
     return {"steps": table, **scorer.about(), "seconds": round(time.monotonic() - begun, 3)}
 
@@ -93,7 +98,7 @@ def _require_finite(x0: Tensor, how: str) -> None:
 
 
 def of_recipe(
-    denoiser: Denoiser, dataset: Data, recipe: Recipe, context: Context, watch: Watch = lambda done, total: None
+    denoiser: Denoiser, dataset: Data, recipe: Recipe, context: Context, watch: Watch = lambda what, done, total: None
 ) -> dict[str, Any]:
     """What a recipe asks for; without metrics, nothing."""
     settings = recipe.evaluate
@@ -108,17 +113,27 @@ def of_recipe(
         samples=settings.count,
         steps=settings.steps,
         seeds=settings.all_seeds,
+        labels=settings.labels,
         given=references.read(settings.reference) if settings.reference else None,
         watch=watch,
     )
 
 
-def name_of(recipe: Recipe) -> tuple[str, str]:
-    """The protocol's name, and a hash of all that figures depend on besides weights and data."""
+def protocol_of(recipe: Recipe, counts: Sequence[int]) -> dict[str, Any]:
+    """What figures of a recipe's models depend on besides weights and data.
+
+    Args:
+        counts: How often each class came in training; unknown, labels are drawn evenly, and unnamed as ever.
+    """
+    return {**recipe.protocol(), **({"labels": recipe.evaluate.labels} if counts else {})}
+
+
+def name_of(recipe: Recipe, counts: Sequence[int]) -> str:
+    """The protocol's name, and a hash of what `protocol_of` tells."""
     given = recipe.evaluate.reference
-    what = {**recipe.protocol(), "reference": sha256(given) if given else ""}
+    what = {**protocol_of(recipe, counts), "reference": sha256(given) if given else ""}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return registry.info_of(recipe.evaluate.protocol).name, digest[:6]
+    return f"{registry.info_of(recipe.evaluate.protocol).name}-{digest[:6]}"
 
 
 def improves(found: dict[str, Any], wanted: str, best: Mapping[str, Any]) -> bool:

@@ -51,6 +51,19 @@ def _least(value: object) -> str:
     return "" if value is None else f" (min {tidy(value)})"
 
 
+def apart(evaluation: Table, own: Table) -> str:
+    """In what an evaluation differs from the one that its run's recipe asks for: "weights raw, samples 300".
+
+    Args:
+        own: The latter; empty if it is not there.
+    """
+    told, asked = ({**table(one.get("protocol")), "k": one.get("k")} for one in (evaluation, own))
+    silent = {"name", "published", "features", "against" if told.get("data") != asked.get("data") else ""}
+    differ = [n for n in {**told, **asked} if n not in silent and told.get(n) != asked.get(n)]
+    simple = {n: told.get(n) for n in (differ if own else ("weights", "samples"))}
+    return ", ".join(f"other {n}" if isinstance(v, Mapping) else f"{n} {v}" for n, v in simple.items())
+
+
 def protocol_line(evaluation: Table) -> str:
     """How an evaluation was made, in a line; what a file does not tell is left out."""
     told = table(evaluation.get("protocol"))
@@ -63,6 +76,7 @@ def protocol_line(evaluation: Table) -> str:
         parts.append(f"published are {published.get('samples'):,}{times}")
     features, against = (table(told.get(name)) for name in ("features", "against"))
     parts += dict.fromkeys(f"{name} against {against.get(table)}" for table, name in features.items())
+    parts += [f"labels {told['labels']}"] if told.get("labels") == "evenly" else []
     parts += [str(told[name]) for name in ("weights",) if name in told]
     return " · ".join(part for part in parts if part)
 

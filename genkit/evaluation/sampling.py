@@ -15,26 +15,31 @@ from genkit.kinds import Batch
 BLOCK = 256  # draws are made for this many samples at a time
 
 
+Label = int | str | None
+EVENLY = "evenly"
+
+
 def sample(
-    denoiser: Denoiser, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: int | None = None
+    denoiser: Denoiser, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: Label = None
 ) -> Tensor:
     """Draw samples.
 
     Args:
         steps: How many sampling steps, or the levels after the first, descending.
-        label: One class for all; by default classes are drawn evenly.
+        label: One class for all, or "evenly": each class that has training images as often. By default classes come
+            as often as among the training images; where `denoiser.spec.counts` does not tell, evenly.
 
     Returns:
         float32 (count, C, H, W), on the denoiser's device.
 
     Raises:
-        DataError: The label is none of the model's.
+        DataError: The label is none of the model's, or of a class without training images.
     """
     return samples(denoiser, count, steps, seed, label).x
 
 
 def samples(
-    denoiser: Denoiser, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: int | None = None
+    denoiser: Denoiser, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: Label = None
 ) -> Batch:
     """The same samples, with their conditioning."""
     starts = range(0, count, BLOCK)
@@ -45,7 +50,7 @@ def samples(
 
 @torch.no_grad()
 def block(
-    denoiser: Denoiser, index: int, count: int, steps: int | Sequence[float], seed: int, label: int | None = None
+    denoiser: Denoiser, index: int, count: int, steps: int | Sequence[float], seed: int, label: Label = None
 ) -> Batch:
     """The first `count` samples of block `index`, with their conditioning."""
     cond = conditioning(denoiser, index, count, seed, label)
@@ -58,7 +63,7 @@ def latents(denoiser: Denoiser, index: int, count: int, seed: int) -> Callable[[
     return lambda j: torch.randn(shape, generator=key.generator("sample", index, j))[:count].to(device)
 
 
-def conditioning(denoiser: Denoiser, index: int, count: int, seed: int, label: int | None) -> dict[str, Tensor]:
+def conditioning(denoiser: Denoiser, index: int, count: int, seed: int, label: Label) -> dict[str, Tensor]:
     """The labels of the first `count` samples of block `index`, where the model knows classes."""
     if denoiser.spec.classes:
         device = next(denoiser.parameters()).device
@@ -68,13 +73,25 @@ def conditioning(denoiser: Denoiser, index: int, count: int, seed: int, label: i
     return {}
 
 
-def _labels(denoiser: Denoiser, key: Key, index: int, label: int | None) -> Tensor:
+def _labels(denoiser: Denoiser, key: Key, index: int, label: Label) -> Tensor:
+    """Those of images picked at random: a class gets what its images are of all."""
     classes = denoiser.spec.classes
-    if label is None:
-        return torch.randint(classes, (BLOCK,), generator=key.generator("label", index))
-    if not 0 <= label < classes:
-        raise DataError("label", f"{label} is no class", f"classes are 0 … {classes - 1}")
-    return torch.full((BLOCK,), label)
+    counts = torch.tensor(denoiser.spec.counts or (1,) * classes)
+    if isinstance(label, int):
+        if not 0 <= label < classes or not counts[label]:
+            what = f"{label} is no class" if not 0 <= label < classes else f"class {label} has no training images"
+            raise DataError("label", what, f"classes are 0 … {classes - 1}")
+        return torch.full((BLOCK,), label)
+    last = (counts.sign() if label == EVENLY else counts).cumsum(0)
+    picked = torch.randint(int(last[-1]), (BLOCK,), generator=key.generator("label", index))
+    return torch.bucketize(picked, last, right=True)
+
+
+def unrecorded(denoiser: Denoiser) -> list[str]:
+    """A line where labels can only be drawn evenly, as an older run does not tell how often each class comes."""
+    if not denoiser.spec.classes or denoiser.spec.counts:
+        return []
+    return ["labels are drawn evenly: how often each class comes is not on record; running the recipe again records it"]
 
 
 def shard(count: int, rank: int, world: int) -> Iterator[tuple[int, int]]:

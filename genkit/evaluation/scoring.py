@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from genkit.kernel.identity import essence, made_of
 from genkit.kinds import Accumulator, Batch, Context, Data, Sampled
 from genkit.training import processes
 
-Watch = Callable[[int, int], None]
+Watch = Callable[[str, int, int], None]  # told what is looked at or drawn, how many so far, and of how many
 Figures = dict[str, float]
 PARTS: tuple[bool | str, ...] = (True, "held-out")  # of real images
 
@@ -37,8 +38,7 @@ class Scorer:
         context: Context,
         dataset: Data | None,
         given: Statistics | None = None,
-        watch: Watch = lambda done, total: None,
-        expected: int = 0,
+        watch: Watch = lambda what, done, total: None,
         *,
         held_out: bool = True,
     ) -> None:
@@ -46,17 +46,17 @@ class Scorer:
         self.held_out = dataset.held_out if dataset and held_out else None
         self.floors: Figures = {}
         self.against: dict[str, str] = {}
-        self._watch, self._seen, self._total = watch, 0, expected
+        self._watch = watch
         self._extract = _Features(metrics, context)
         self.real = self._new()
         self._look()
 
-    def figures(self, batches: Iterable[Batch]) -> Figures:
-        """Figures of samples: this process's share of them comes in, those of all come out."""
+    def figures(self, batches: Iterable[Batch], what: str = "looking at samples", count: int = 0) -> Figures:
+        """Figures of `count` samples: this process's share of them comes in, those of all come out."""
 
         def mine() -> dict[str, Accumulator]:
             fresh = self._new()
-            self._feed(fresh, batches, False)
+            self._feed(fresh, batches, False, what, count)
             return fresh
 
         def all_of(parts: list[dict[str, Accumulator]]) -> tuple[Figures, Figures]:
@@ -96,7 +96,6 @@ class Scorer:
         for real, data in zip(PARTS, (training, self.held_out), strict=True):
             needing = {name for name, (_, missing) in known.items() if real in missing}
             if data is not None and needing:
-                self._total += len(data)
                 self._see(data, real, needing)
         self._keep({name for name, (_, missing) in known.items() if True in missing})
 
@@ -137,7 +136,8 @@ class Scorer:
     def _see(self, data: Any, real: bool | str, needing: set[str]) -> None:
         def mine() -> dict[str, Accumulator]:
             fresh = {name: acc for name, acc in self._new().items() if name in needing}
-            self._feed(fresh, images.blocks(data), real)
+            what = f"looking at {'training' if real is True else real} images"
+            self._feed(fresh, images.blocks(data), real, what, len(data))
             return fresh
 
         processes.reduce(mine, lambda parts: _merge(self.real, parts))
@@ -178,14 +178,31 @@ class Scorer:
     def _new(self) -> dict[str, Accumulator]:
         return {name: registry.build(metric, self.context) for name, metric in self.metrics.items()}
 
-    def _feed(self, accumulators: Mapping[str, Accumulator], batches: Iterable[Batch], real: bool | str) -> None:
-        wanted = {self._extract.of[name] for name in accumulators}
+    def _feed(
+        self, accumulators: Mapping[str, Accumulator], batches: Iterable[Batch], real: bool | str, what: str, total: int
+    ) -> None:
+        wanted, seen = {self._extract.of[name] for name in accumulators}, 0
         for batch in batches:
             features = self._extract(batch.x, wanted)
             for name, accumulator in accumulators.items():
                 accumulator.update(Sampled(batch.x, features[self._extract.of[name]], batch.cond), real)
-            self._seen += len(batch.x) * processes.world()
-            self._watch(min(self._seen, self._total), self._total)
+            seen += len(batch.x) * processes.world()
+            self._watch(what, min(seen, total), total)
+
+
+def progress(tell: Callable[[dict[str, Any]], None]) -> Watch:
+    """A watch that tells events, with the seconds that what is done will still take, at its own pace so far."""
+    what, since, first = "", 0.0, 0
+
+    def watch(now: str, done: int, total: int) -> None:
+        nonlocal what, since, first
+        if now != what or done <= first:
+            what, since, first = now, time.monotonic(), done
+        pace = (time.monotonic() - since) / (done - first) if done > first else None
+        left = None if pace is None else round(pace * (total - done), 1)
+        tell({"event": "sampling", "what": what, "done": done, "total": total, "left_sec": left})
+
+    return watch
 
 
 class _Features:

@@ -11,8 +11,8 @@ import importlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,11 +126,24 @@ def _distribution(entry: metadata.EntryPoint) -> str:
     return entry.dist.name.lower().replace("_", "-") if entry.dist else "unknown"
 
 
+@contextmanager
+def off_stdout() -> Iterator[None]:
+    """Within, what goes to stdout goes to stderr, also what is written past Python: stdout is for results."""
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@off_stdout()
 def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: list[tuple[str, Any]]) -> tuple[str, str]:
     """Import one plugin and ask what it offers; whatever it does wrong stays its own."""
     try:
-        with redirect_stdout(sys.stderr):  # stdout is for results, which programs read
-            module = importlib.import_module(entry.module)
+        module = importlib.import_module(entry.module)
         api = getattr(module, "GENKIT_API", None)
         if api != hookspecs.API:
             why = f"made for API {api}, this genkit has API {hookspecs.API}"
@@ -139,8 +152,7 @@ def _load(manager: pluggy.PluginManager, entry: metadata.EntryPoint, offered: li
         manager.register(module, plugin_name)
         try:
             manager.check_pending()
-            with redirect_stdout(sys.stderr):
-                offered += _offers(manager, plugin_name)
+            offered += _offers(manager, plugin_name)
         except BaseException:
             manager.unregister(name=plugin_name)
             raise

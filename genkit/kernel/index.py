@@ -50,34 +50,3 @@ def absent(where: str, what: str, name: str, distribution: str = "") -> PluginEr
         return PluginError(where, why, "`genkit plugins list` shows all plugins")
     why = f"no {what} named {name!r}: it is provided by {provided}, which is not installed"
     return PluginError(where, why, "install it, for instance from plugins/ of a checkout")
-
-
-def of_installed() -> dict[str, Entry]:
-    """The entries of the plugins that are installed and work."""
-    installed = discovery.installed()
-    components: dict[str, dict[str, list[str]]] = {p.distribution: {} for p in installed.all if p.state == "loaded"}
-    for hook, offers in installed.offers.items():
-        for plugin, offer in offers:
-            by_kind = offer if hook == "genkit_components" else {hook.removeprefix("genkit_"): offer}
-            if hook not in ("genkit_recipes", "genkit_weights", "genkit_converters"):
-                components[plugin.distribution] |= {kind: sorted(names) for kind, names in by_kind.items()}
-    recipes: dict[str, list[str]] = {}
-    for distribution, folder in discovery.recipe_folders():
-        recipes.setdefault(distribution, []).extend(sorted(file.stem for file in folder.glob("*.toml")))
-    return {
-        distribution: {
-            "commands": offered.pop("commands", []),
-            "kinds": offered.pop("kinds", []),
-            "recipes": recipes.get(distribution, []),
-            "components": dict(sorted(offered.items())),
-        }
-        for distribution, offered in components.items()
-    }
-
-
-def write() -> Path:
-    """Make `index.json` anew."""
-    entries = {**known(), **of_installed()}
-    FILE.write_text(json.dumps(dict(sorted(entries.items())), indent=1) + "\n", "utf-8")
-    known.cache_clear()
-    return FILE

@@ -65,6 +65,7 @@ class Evaluate:
     every_steps: int = _aside(0, "also evaluate every so many training steps; 0 for never", check=_from(0))
     seed: int = _aside(0, "seed of the latents", check=_v.ge(0))
     weights: str = _aside("ema", "ema or raw", check=_v.in_(("ema", "raw")))
+    labels: str = _aside("data", "as often as in the training data, or evenly", check=_v.in_(("data", "evenly")))
     reference: Path | None = setting(None, "statistics (.h5, .npz) to compare with, not training data", identity=False)
     best: str = _aside("", "keep the checkpoint best by this figure, such as fd.fd@1; needs every_steps", check=_FIGURE)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import sys
-from types import FrameType
+import signal
+from collections.abc import Iterator
+from traceback import walk_tb
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-from genkit.errors import GenkitError, PluginError, RecipeError
+from genkit.errors import GenkitError, Left, PluginError, RecipeError, lacks_memory
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, index
 from genkit.kinds import KINDS, Context, Kind, Setup, closest, names
@@ -112,11 +114,18 @@ def load(info: ComponentInfo) -> type:
     """Import a component's class; remembers where it came from.
 
     Raises:
-        PluginError: The import fails.
+        PluginError: The import fails, or the class has no `build`, or else not what its kind owes.
     """
     cls: type = imported(Lazy(info.target, info.summary), info.qualified)
     _ORIGIN[cls] = info
+    if kind := kinds().get(info.kind):
+        _require(info, kind, "its class", cls, {"build"} if kind.builds else kind.methods)
     return cls
+
+
+def _require(info: ComponentInfo, kind: Kind, what: str, made: object, owed: set[str]) -> None:
+    if lacks := owed - set(dir(made)):
+        raise PluginError(named(info), f"{what} has no {names(lacks)}", f"a {info.kind} owes: {kind.summary}")
 
 
 _ORIGIN: dict[type, ComponentInfo] = {}
@@ -125,8 +134,6 @@ _ORIGIN: dict[type, ComponentInfo] = {}
 def origin(component: object) -> ComponentInfo | None:
     """Where a component came from; None for what no installed plugin offers."""
     cls = type(component)
-    if cls is Missing:
-        return None
     if cls not in _ORIGIN:
         target = f"{cls.__module__}:{cls.__qualname__}"
         offered = [info for infos in _all().values() for info in infos if info.target == target]
@@ -137,17 +144,14 @@ def origin(component: object) -> ComponentInfo | None:
 
 
 def info_of(component: object) -> ComponentInfo:
-    """Where a component came from.
-
-    Raises:
-        PluginError: No installed plugin offers its class.
-    """
+    """Where a component came from; raises a PluginError where no installed plugin offers its class."""
     info = origin(component)
     if info is None:
         raise PluginError(type(component).__name__, "no installed plugin offers this component", "install its plugin")
     return info
 
 
+@discovery.off_stdout()
 def imported(lazy: Lazy, where: str) -> Any:
     """What a plugin's lazy names.
 
@@ -156,8 +160,7 @@ def imported(lazy: Lazy, where: str) -> Any:
     """
     module, _, name = lazy.target.partition(":")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, which programs read
-            return getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except BaseException as error:  # an import may raise anything
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         raise PluginError(where, f"cannot import {lazy.target}: {cause}", "repair or reinstall its plugin") from error
@@ -177,28 +180,65 @@ def build(component: Any, context: Context | Setup) -> Any:
     """The working thing of a component: what its kind's contract in `genkit.kinds` describes.
 
     Raises:
-        PluginError: It has no `build`, and its kind owes one.
+        PluginError: What it builds is not what its kind owes.
     """
     if isinstance(component, Missing) and not getattr(context, "training", True):
         return component
     info = info_of(component)
-    if not kinds()[info.kind].builds:
+    kind = kinds()[info.kind]
+    if not kind.builds:
         return component
-    if not callable(getattr(component, "build", None)):
-        raise PluginError(named(info), "has no build(context)", f"a {info.kind} owes {kinds()[info.kind].summary}")
-    return component.build(context)
+    built = component.build(context)
+    _require(info, kind, f"what it built, {type(built).__name__},", built, kind.methods)
+    return built
 
 
-def culprit(frame: FrameType | None) -> str:
-    """The component, or else the plugin, whose code runs in a frame or called it; empty if none did."""
+@contextlib.contextmanager
+def blamed(where: str = "", hint: str = "--debug shows the place", command: bool = False) -> Iterator[None]:
+    """Whatever a plugin's code raises as one line that names it; but for signals, lack of memory, and files' errors.
+
+    Args:
+        where: Whose code it is; by default found out by the traceback, and what is nobody's stays as it is.
+        command: Of a command, whose own SystemExit is an exit code, and whose stdout may be full.
+
+    Raises:
+        PluginError: Something was raised.
+    """
+    try:
+        yield
+    except (GenkitError, Left):
+        raise
+    except BaseException as error:
+        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        who = where or culprit(frames[-1], frames[1])  # nobody's fault who called what is done within
+        pressed = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        system = isinstance(error, OSError) and bool(command or (error.filename and not where))
+        leaves = command and isinstance(error, SystemExit) and " of " not in who  # a command does, not a component
+        if not who or pressed or system or leaves or lacks_memory(error):
+            raise
+        raise PluginError(who, " ".join(f"{type(error).__name__}: {error}".split()), hint) from error
+
+
+def culprit(frame: FrameType | None, until: FrameType | None = None) -> str:
+    """The component, or else the plugin, whose code runs in a frame or called it, within `until`; empty if none did."""
     packages = {plugin.target.split(".")[0]: plugin.distribution for plugin in discovery.installed().all}
-    while frame is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package in packages:
-            info = origin(frame.f_locals.get("self"))
-            return named(info) if info else packages[package]
+    found = ""
+    while frame is not until and frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        distribution = packages.get(module.partition(".")[0], "")
+        if distribution and found in ("", distribution):
+            if info := origin(frame.f_locals.get("self")) or _by_code(module, frame.f_code):
+                return named(info)
+            found = distribution
         frame = frame.f_back
-    return ""
+    return found
+
+
+def _by_code(module: str, code: CodeType) -> ComponentInfo | None:
+    """The component in whose class code stands; else the only one of its module that was asked for, if it is one."""
+    of_module = {cls.__qualname__: info for cls, info in _ORIGIN.items() if cls.__module__ == module}
+    only = next(iter(of_module.values())) if len(of_module) == 1 else None
+    return of_module.get(code.co_qualname.partition(".")[0], only)
 
 
 def named(info: ComponentInfo, slot: str = "") -> str:

@@ -10,9 +10,8 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from genkit.errors import GenkitError, PluginError
-from genkit.kernel import discovery
-from genkit.training.signals import Left
+from genkit.errors import PluginError
+from genkit.kernel import discovery, registry
 
 AFTERWARDS = ("genkit_run_end", "genkit_report")  # what there is no run left to end for
 
@@ -31,15 +30,13 @@ class Hooks:
         """
         given = []
         for impl in getattr(discovery.installed().manager.hook, name).get_hookimpls():
+            where = f"{name} of {impl.plugin_name.split(':')[0]}"
             try:
-                given.append(impl.function(*(what[argument] for argument in impl.argnames)))
-            except (GenkitError, Left):
-                raise
-            except (Exception, SystemExit) as error:
-                where = f"{name} of {impl.plugin_name.split(':')[0]}"
-                failed = PluginError(where, f"{type(error).__name__}: {error}", "repair it, or leave it out: --without")
+                with registry.blamed(where, "repair it, or leave it out: --without"):
+                    given.append(impl.function(*(what[argument] for argument in impl.argnames)))
+            except PluginError as failed:
                 if name not in AFTERWARDS:
-                    raise failed from error
+                    raise
                 self.tell(event="notice", text=str(failed))
         return given
 
@@ -64,7 +61,7 @@ class Trackers:
         for name, session in list(self.sessions.items()):
             try:
                 act(session)
-            except Exception as error:  # whatever a tracker does wrong, the run goes on
+            except (Exception, SystemExit) as error:  # whatever a tracker does wrong, the run goes on
                 del self.sessions[name]
                 self.tell(event="notice", text=f"tracker {name} is dropped: {type(error).__name__}: {error}")
 
@@ -77,7 +74,7 @@ def trackers(
     for name, component in components.items():
         try:
             opened.sessions[name] = component.open(folder, recipe)
-        except Exception as error:  # as above
+        except (Exception, SystemExit) as error:  # as above
             tell(event="notice", text=f"tracker {name} is dropped: {type(error).__name__}: {error}")
     try:
         yield opened

@@ -42,7 +42,7 @@ def show(planned: Plan, state: State, name: str, trackers: Trackers | None = Non
                 trackers.images(state.k, f"samples-steps{n}", image)
 
 
-def measured(planned: Plan, state: State, watch: scoring.Watch = lambda done, total: None) -> dict[str, Any]:
+def measured(planned: Plan, state: State, watch: scoring.Watch = lambda what, done, total: None) -> dict[str, Any]:
     """Figures of the present weights, on no record."""
     denoiser, averaged = state.program.student, planned.recipe.evaluate.weights == "ema"
     with state.average.swapped(averaged):
@@ -50,7 +50,7 @@ def measured(planned: Plan, state: State, watch: scoring.Watch = lambda done, to
 
 
 def recorded(
-    planned: Plan, state: State, hooks: Hooks, watch: scoring.Watch = lambda done, total: None
+    planned: Plan, state: State, hooks: Hooks, watch: scoring.Watch = lambda what, done, total: None
 ) -> dict[str, Any]:
     """Evaluate the present weights, keep their checkpoint if they are the best so far, and record it."""
     found = measured(planned, state, watch)
@@ -124,18 +124,30 @@ def is_final(planned: Plan, found: dict[str, Any]) -> bool:
     return pictures and (measured or not planned.recipe.metrics)
 
 
-def evaluation_file(folder: Path, recipe: Recipe, at: str = "") -> Path:
-    """Where a run keeps its evaluation by the recipe's protocol; `at` says of which checkpoint, if not the newest."""
-    name, digest = measuring.name_of(recipe)
-    return folder / "evaluations" / f"{name}-{digest}{at}.json"
+def evaluation_file(folder: Path, recipe: Recipe, at: str = "", data: str = "") -> Path:
+    """Where a run keeps its evaluation by the recipe's protocol.
+
+    Args:
+        at: Says of which checkpoint, if not the newest.
+        data: Identity of what it is held against, if that may not be what the run was trained on.
+    """
+    trained_on = store.read(folder / "lock.json").get("data")
+    other = f"-on-{data[:8]}" if data not in ("", trained_on) else ""
+    return folder / "evaluations" / f"{measuring.name_of(recipe, _counts(folder))}{other}{at}.json"
+
+
+def _counts(folder: Path) -> list[int]:
+    """How often each class came in training, as far as the run knows."""
+    return list(store.read(folder / "lock.json").get("spec", {}).get("counts", ()))
 
 
 def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = "") -> dict[str, Any]:
     """An evaluation on record, with all that its figures depend on."""
     if not planned.recipe.metrics:
         return found
-    path = evaluation_file(planned.folder, planned.recipe, at)
-    protocol = {"name": path.stem, **planned.recipe.protocol(), "data": planned.data.identity}
+    path = evaluation_file(planned.folder, planned.recipe, at, planned.data.identity)
+    made = measuring.protocol_of(planned.recipe, _counts(planned.folder))
+    protocol = {"name": path.stem, **made, "data": planned.data.identity}
     protocol |= {name: found[name] for name in measuring.OF_PROTOCOL}
     known = store.read(path)
     if known.get("k") == k and known.get("protocol") == protocol:  # other numbers of steps stay
@@ -146,7 +158,9 @@ def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = ""
     figures = results.figures_of(whole)
     hooks.tell(event="evaluated", k=k, protocol=path.stem, figures=figures, seconds=found["seconds"])
     key = keys.Key(planned.recipe.train.seed, k)
-    hooks("genkit_evaluated", folder=planned.folder, figures=figures, key=key)
+    for texts in hooks("genkit_evaluated", folder=planned.folder, figures=figures, key=key):
+        for text in texts or ():
+            hooks.tell(event="notice", text=text)
     return whole
 
 
@@ -180,16 +194,15 @@ def evaluate(
     planned = plan(recipe, folder, device)
     first = processes.rank() == 0
 
-    def progress(done: int, total: int) -> None:
-        watch({"event": "sampling", "done": done, "total": total})
-
     with store.held(folder) if first else nullcontext(), planned.threads():
         chosen, newest = (checkpoint.chosen(folder / "checkpoints", which) for which in (at, "latest"))
         k, suffix = checkpoint.step_of(chosen), "" if chosen == newest else f"@{checkpoint.step_of(chosen)}"
         denoiser = models.load(folder, recipe.evaluate.weights, planned.context.device, str(k))
         if recipe.train.compile:
             denoiser.compile()
-        found = measuring.of_recipe(denoiser, planned.data, recipe, planned.context, progress)
+        for text in (*planned.notes(training=False), *sampling.unrecorded(denoiser)):
+            watch({"event": "notice", "text": text})
+        found = measuring.of_recipe(denoiser, planned.data, recipe, planned.context, scoring.progress(watch))
         if not first:
             return found
         hooks = Hooks(lambda **what: watch(store.event(folder, **what)))

@@ -17,6 +17,7 @@ import torch
 import genkit
 from genkit.data import atomic
 from genkit.errors import CheckpointError, GenkitError
+from genkit.evaluation import measuring
 from genkit.kernel import discovery
 from genkit.kernel.identity import differences
 from genkit.kernel.loading import load_recipe
@@ -99,7 +100,7 @@ def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
         "python": platform.python_version(),
         "plugins": _versions(),
         "git": _git(),
-        "spec": attrs.asdict(planned.data.spec),
+        **_measured(planned),
         "data": planned.data.identity,
         "samples": len(planned.data),
         "parameters": sum(p.numel() for p in state.program.student.parameters()),
@@ -115,15 +116,23 @@ def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
 def keep(planned: Plan, trial: bool) -> None:
     """A finished run takes the name and the evaluation of who runs it; a study takes it as it is.
 
-    A trial that somebody runs by its recipe is theirs from then on.
+    A trial that somebody runs by its recipe is theirs from then on. Older runs learn how often each class comes.
     """
     lock = store.read(planned.folder / "lock.json")
+    kept = {**lock, **_measured(planned)}
     if trial and not lock.get("trial"):
-        return
-    atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
-    kept = {**lock, "name": planned.recipe.name, "trial": trial}
+        kept |= {"evaluation": lock.get("evaluation", "")}
+    else:
+        atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
+        kept |= {"name": planned.recipe.name, "trial": trial}
     if kept != lock:
         atomic.write(planned.folder / "lock.json", json.dumps(kept, indent=1))
+
+
+def _measured(planned: Plan) -> dict[str, Any]:
+    """What samples are, and the name of the evaluation that the recipe asks for."""
+    spec, recipe = planned.context.spec, planned.recipe
+    return {"spec": attrs.asdict(spec), "evaluation": measuring.name_of(recipe, spec.counts) if recipe.metrics else ""}
 
 
 def made_with(planned: Plan) -> dict[str, Any]:

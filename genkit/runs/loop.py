@@ -9,7 +9,6 @@ from pathlib import Path
 from genkit import keys
 from genkit.errors import Stopped
 from genkit.evaluation import scoring
-from genkit.kernel import registry
 from genkit.kernel.recipe import Recipe
 from genkit.runs import callbacks, evaluating, store
 from genkit.runs.callbacks import Hooks, Trackers
@@ -33,7 +32,7 @@ def run(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hook
     """
     recipe, tell = planned.recipe, hooks.tell
     tell(event=begin, k=state.k, steps=recipe.train.steps, batch_size=recipe.train.batch_size)
-    for text in (*getattr(planned.data, "notices", ()), *notices):
+    for text in (*planned.notes(), *notices):
         tell(event="notice", text=text)
     with callbacks.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
         if processes.gather(_owed(planned, state.k))[0]:
@@ -99,11 +98,13 @@ def _evaluate(planned: Plan, state: State, hooks: Hooks, stop: Signals) -> None:
         raise
 
 
-def heeding(stop: Signals, folder: Path, k: int, watch: scoring.Watch = lambda done, total: None) -> scoring.Watch:
+def heeding(
+    stop: Signals, folder: Path, k: int, watch: scoring.Watch = lambda what, done, total: None
+) -> scoring.Watch:
     """A watch of an evaluation that leaves between two blocks of samples once a signal came."""
 
-    def heed(done: int, total: int) -> None:
-        watch(done, total)
+    def heed(what: str, done: int, total: int) -> None:
+        watch(what, done, total)
         if stop.signal is not None:
             raise stop.stopped(folder, k)
 
@@ -112,10 +113,8 @@ def heeding(stop: Signals, folder: Path, k: int, watch: scoring.Watch = lambda d
 
 def _images_left(planned: Plan, k: int) -> float:
     """Images to be trained on, and those of evaluations to come, where a network call is a quarter of a step's."""
-    recipe, settings = planned.recipe, planned.recipe.evaluate
-    sampler = registry.build(recipe.objective.sampler, planned.context)
-    calls: int = sum(sampler.nfe(n) for n in settings.steps) * settings.count * len(settings.all_seeds)
-    return (recipe.train.steps - k) * recipe.train.batch_size + recipe.evaluations_after(k) * calls / 4
+    recipe = planned.recipe
+    return (recipe.train.steps - k) * recipe.train.batch_size + recipe.evaluations_after(k) * planned.calls() / 4
 
 
 def due(recipe: Recipe, k: int, stop: Signals) -> bool:

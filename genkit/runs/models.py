@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -37,8 +39,19 @@ def reopen(run: str | Path, lenient: bool = False) -> tuple[Path, Recipe]:
     shown = str(folder / "recipe.toml")
     places = Places({(name,): Place(shown, None, folder) for name in tree})
     places.lenient = lenient
-    try:
+    with made_with(folder):
         return folder, resolved(Layers(hoist(tree, shown), places, set()))
+
+
+@contextmanager
+def made_with(folder: Path) -> Iterator[None]:
+    """What a run's recipe lacks is told with the distributions that the run was made with, as far as they are gone.
+
+    Raises:
+        PluginError: Something is lacking, and one of them is not installed.
+    """
+    try:
+        yield
     except GenkitError as error:
         here = {plugin.distribution for plugin in discovery.installed().all}
         gone = {d: v for d, v in store.read(folder / "lock.json").get("plugins", {}).items() if d not in here}

@@ -5,22 +5,32 @@ from __future__ import annotations
 import functools
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
 
 from genkit import keys
-from genkit.data import named
+from genkit.data import Resident, named
 from genkit.denoiser import Denoiser, Program
-from genkit.errors import RecipeError
+from genkit.errors import PluginError, RecipeError
 from genkit.evaluation import measuring
 from genkit.kernel import registry
 from genkit.kernel.identity import identity
 from genkit.kernel.recipe import Recipe
-from genkit.kinds import Context, Data, Setup
+from genkit.kinds import Context, Data, Setup, Spec
 from genkit.runs import models, store
+from genkit.runs.callbacks import Hooks
 from genkit.training import processes
 from genkit.training.state import State
+
+
+def _counted(data: Any) -> Spec:
+    """The spec of data, with how many of its samples each class has, where they are labelled."""
+    spec: Spec = data.spec
+    labels = data.cond.get("label") if isinstance(data, Resident) else getattr(data, "labels", None)
+    counts = () if labels is None or not spec.classes else labels.bincount(minlength=spec.classes).tolist()
+    return attrs.evolve(spec, counts=counts)
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +47,10 @@ class Plan:
         """The program with its starting weights, on the device; the default generator stays as it was."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(keys.Key(self.recipe.train.seed).integer("init"))
-            program: Program = registry.build(self.recipe.objective, self.context)
+            program = registry.build(self.recipe.objective, self.context)
+        if not isinstance(program, Program):
+            where = registry.named(registry.info_of(self.recipe.objective))
+            raise PluginError(where, f"built {type(program).__name__}", "an objective owes a genkit.Program")
         if self.recipe.init.origin:
             models.start_from(program, self.recipe.init)
         return program.to(self.context.device)
@@ -50,6 +63,21 @@ class Plan:
                 if isinstance(module, Denoiser):
                     module.compile()
         return State.of(program, self.recipe.optimizer, self.recipe.ema)
+
+    def notes(self, training: bool = True) -> list[str]:
+        """What to say before time is spent: by its data and by plugins, and where the data are not the run's own."""
+        there = store.read(self.folder / "lock.json").get("data", self.data.identity)
+        what = f"{self.folder.name} was trained on data {there}, and these are {self.data.identity}"
+        told = [] if there == self.data.identity else [f"{what}: figures tell of these, apart from the run's own"]
+        told += getattr(self.data, "notices", ()) if training else ()
+        given = Hooks(lambda **what: None)("genkit_notes", planned=self, training=training)
+        return told + [text for texts in given for text in texts or ()]
+
+    def calls(self) -> int:
+        """The network calls of one evaluation, each for one sample."""
+        settings, sampler = self.recipe.evaluate, registry.build(self.recipe.objective.sampler, self.context)
+        calls: int = sum(sampler.nfe(n) for n in settings.steps)
+        return calls * settings.count * len(settings.all_seeds)
 
     def threads(self) -> AbstractContextManager[int]:
         """CPU threads while it lasts; a recorded run keeps its number of them."""
@@ -71,7 +99,7 @@ def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> 
     data = registry.build(recipe.dataset, Setup(**told))
     context = Context(
         **told,
-        spec=data.spec,
+        spec=_counted(data),
         data=data.identity,
         dataset=recipe.dataset,
         total_steps=recipe.train.steps,

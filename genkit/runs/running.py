@@ -12,6 +12,7 @@ import attrs
 from genkit import keys
 from genkit.errors import Diverged, GenkitError, Stopped
 from genkit.evaluation import results, scoring
+from genkit.kernel import registry
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
 from genkit.runs import evaluating, lock, loop, planning, store, tryout
@@ -36,6 +37,7 @@ class RunResult:
     reports: tuple[Path, ...] = ()
 
 
+@registry.blamed()
 def run(
     recipe: Recipe | str | Path,
     out: str | Path | None = None,
@@ -66,6 +68,7 @@ def run(
         planned = attrs.evolve(planned, folder=_unused(planned.folder))
     if not trial and processes.gather(not (planned.folder / "lock.json").exists())[0]:
         tryout.check(planned)  # a study has tried its arms
+    signals.leave()  # nothing is written yet
     if processes.rank() > 0:
         return _follow(planned)
     lock.require_ours(planned)
@@ -112,10 +115,7 @@ def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
     recipe, folder = planned.recipe, planned.folder
     notices = lock.claim(planned)
     hooks = Hooks(lambda **what: watch(store.event(folder, **what)))
-
-    def progress(done: int, total: int) -> None:
-        watch({"event": "sampling", "done": done, "total": total})
-
+    progress = scoring.progress(watch)
     checkpoint.sweep(folder / "checkpoints")
     newest, passed = checkpoint.latest(folder / "checkpoints")
     processes.gather(newest)

@@ -17,6 +17,7 @@ import attrs
 
 from genkit.data import atomic
 from genkit.errors import CheckpointError, DataError, GenkitError
+from genkit.evaluation import results
 from genkit.training import checkpoint
 
 
@@ -119,7 +120,7 @@ def holder(folder: Path) -> str:
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """A run at a glance."""
+    """A run at a glance; `apart` says of its figures in what they differ from those that its recipe asks for."""
 
     folder: Path
     name: str
@@ -128,6 +129,7 @@ class Summary:
     k: int
     steps: int
     figures: dict[str, dict[str, float]]
+    apart: str
     trial: bool
     created: float
 
@@ -141,8 +143,8 @@ def summary(folder: Path) -> Summary:
     newest = checkpoint.present(folder / "checkpoints")
     k, steps = checkpoint.step_of(newest[-1]) if newest else 0, lock.get("steps", 0)
     state = last.get("outcome") or ("running" if holder(folder) else "stopped" if newest else "new")
-    table = next(iter(evaluations(folder)), {}).get("steps", {})
-    figures = {n: row["figures"] for n, row in table.items()}
+    shown = next(iter(evaluations(folder)), {})
+    figures = {n: row["figures"] for n, row in shown.get("steps", {}).items()}
     return Summary(
         folder=folder,
         name=lock.get("name", folder.name),
@@ -151,15 +153,22 @@ def summary(folder: Path) -> Summary:
         k=k,
         steps=steps,
         figures=figures,
+        apart=shown.get("apart", ""),
         trial=bool(lock.get("trial")),
         created=float(lock.get("created", 0.0)),
     )
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The evaluations of a run, that of the most samples first."""
-    found = [read(file) for file in sorted((folder / "evaluations").glob("*.json"))]
-    return sorted(found, key=lambda e: e.get("protocol", {}).get("samples", 0), reverse=True)
+    """The evaluations of a run, the one that its recipe asks for first; `apart` tells in what others differ from it.
+
+    Where the lock does not name that one, as those of older runs do not, it is the one of the most samples.
+    """
+    found = {file.stem: read(file) for file in sorted((folder / "evaluations").glob("*.json"))}
+    ordered = sorted(found, key=lambda name: found[name].get("protocol", {}).get("samples", 0), reverse=True)
+    asked = read(folder / "lock.json").get("evaluation") or next(iter(ordered), "")
+    ordered.sort(key=lambda name: name != asked)
+    return [{**found[name], "apart": results.apart(found[name], found.get(asked, {}))} for name in ordered]
 
 
 def runs(damaged: Callable[[str], None] = lambda text: None) -> list[Summary]:

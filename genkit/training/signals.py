@@ -11,15 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genkit.errors import Stopped, tell
+from genkit.errors import Left, Stopped, tell
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 ONE = 1.0  # seconds within which signals are one: a scheduler tells all processes, and then so does who started this
 AGAIN = 0.05  # seconds until leaving is tried once more
-
-
-class Left(SystemExit):
-    """A signal ends the program: no fault of whose code it comes upon."""
 
 
 class Signals:
@@ -43,20 +39,42 @@ def code_of(number: int) -> int:
     return 130 if number == signal.SIGINT else 75
 
 
-def listen() -> None:
-    """Have signals end the program by `Left`, but for those that it was started to ignore, as nohup does."""
-    _early.signal = None
+@contextmanager
+def heard() -> Iterator[None]:
+    """From here on signals end the program by `Left`, but for those that it was started to ignore, as nohup does.
+
+    After a signal, whatever error ends what is done within becomes `Left`: that may have been taken, on its way, for a
+    fault of whose code it came upon.
+    """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     signal.signal(signal.SIGALRM, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # who started this may have held them back until here
+    try:
+        yield
+    except BaseException:
+        leave()
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _early.signal = None  # that program is over
+
+
+def leave() -> None:
+    """Where it is safe to leave: if a signal came before anybody heeded it, the program ends.
+
+    Raises:
+        Left: One came.
+    """
+    if _early.signal is not None:
+        raise Left(code_of(_early.signal))
 
 
 def _leave(number: int, frame: Any) -> None:
     """Leave, but not in the middle of an import, whose C code swallows exceptions and leaves modules half made.
 
-    The alarm tries again, then, and wherever else the exception was swallowed.
+    The alarm tries again, then, and wherever else the exception was swallowed; `leave` does at points of its own.
     """
     if number != signal.SIGALRM and _early.signal is None:
         _early.signal = number
@@ -66,7 +84,7 @@ def _leave(number: int, frame: Any) -> None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return
         frame = frame.f_back
-    raise Left(code_of(_early.signal or signal.SIGTERM))
+    leave()
 
 
 @contextmanager
@@ -74,7 +92,7 @@ def caught(last_words: Callable[[], object] = lambda: None) -> Iterator[Signals]
     """Note signals for a loop to act on, one that came before, too; a second one, after a second, leaves at once.
 
     Args:
-        last_words: Called where it leaves at once.
+        last_words: Called where it leaves at once, which is told.
     """
     stop = Signals()
     if threading.current_thread() is not threading.main_thread():
@@ -85,8 +103,12 @@ def caught(last_words: Callable[[], object] = lambda: None) -> Iterator[Signals]
         if stop.signal is None:
             stop.signal, stop.since = number, time.monotonic()
         elif time.monotonic() - stop.since > ONE:
-            last_words()
-            os._exit(code_of(number))
+            try:
+                last_words()
+                name = signal.Signals(number).name
+                tell(f"{name}, a second signal; left at once, the same command goes on", code_of(number))
+            finally:
+                os._exit(code_of(number))
 
     noted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in noted}

@@ -16,7 +16,8 @@ from genkit import keys
 from genkit.errors import PluginError
 from genkit.kernel import registry
 
-HINT = "draw with key.normal or key.uniform; dropout alone may use them, within key.dropout"
+WHAT = "draws from a default generator: no resumed run would be the same"
+HINT = "draw with key.normal or key.uniform; dropout alone may use them, within key.reseeded"
 
 
 @contextmanager
@@ -27,12 +28,19 @@ def none_outside_keys(device: str = "cpu") -> Iterator[None]:
         PluginError: A default generator (torch's, Python's or numpy's) is not as it was; names the component that drew
             from torch's.
     """
-    with _Watch(device) as watch:
-        before = _elsewhere()
+    with none_elsewhere(), _Watch(device) as watch:
         yield
-    if watch.drew or before != _elsewhere():
-        where = watch.drew or "a component"
-        raise PluginError(where, "draws from a default generator: no resumed run would be the same", HINT)
+    if watch.drew:
+        raise PluginError(watch.drew, WHAT, HINT)
+
+
+@contextmanager
+def none_elsewhere(where: str = "a component") -> Iterator[None]:
+    """The same of Python's and numpy's generators, which tell nobody who draws."""
+    before = _elsewhere()
+    yield
+    if before != _elsewhere():
+        raise PluginError(where, WHAT, HINT)
 
 
 class _Watch(TorchFunctionMode):
@@ -40,15 +48,15 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self, device: str) -> None:
         super().__init__()
-        own = keys.default_generator(torch.device(device))
-        self.generators, self.drew = {torch.default_generator, own}, ""
+        self.generators = {torch.default_generator, keys.default_generator(torch.device(device))}
+        self.drew = ""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         before = [generator.get_state() for generator in self.generators]
         result = func(*args, **(kwargs or {}))
-        if not self.drew and not keys.in_dropout():
+        if not self.drew and not keys.is_reseeded():
             after = [generator.get_state() for generator in self.generators]
             if any(not bool(a.eq(b).all()) for a, b in zip(before, after, strict=True)):
                 self.drew = registry.culprit(sys._getframe(1))

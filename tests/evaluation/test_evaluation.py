@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import genkit
-from genkit.cli import main
+from genkit.cli import main, show
 from genkit.errors import DataError, RecipeError
-from genkit.evaluation import images, measuring
+from genkit.evaluation import images, measuring, scoring
 from genkit.evaluation.scoring import Scorer
 from genkit.kernel import registry, resolving
 from genkit.kinds import Context, Setup
@@ -103,6 +103,37 @@ def test_the_data_are_looked_at_once_and_floors_are_made_once(digits, monkeypatc
     other = {"fd": attrs.evolve(FD["fd"], floor_max=100)}  # another metric: what is kept does not serve it
     assert "fd.fd_floor" in evaluated((counted, context), other)["steps"]["1"]["figures"]
     assert counted.asked == 2 * len(data)
+
+
+def test_what_is_looked_at_and_what_is_drawn_are_told_apart(digits):
+    """Training pictures are no samples: each has its own name and its own whole."""
+    said = []
+
+    def watch(what, done, total):
+        said.append((what, done, total))
+
+    evaluated(digits, steps=(1, 2), watch=watch)
+    last = {what: (done, total) for what, done, total in said}
+    assert list(last) == ["looking at training images", "looking at held-out images", "sampling in 1 step",
+                          "sampling in 2 steps"]  # fmt: skip
+    assert list(last.values()) == [(1617, 1617), (180, 180), (300, 300), (300, 300)]
+    said.clear()
+    evaluated(digits, seeds=(0, 1), watch=watch)  # what was kept is not looked at again
+    assert [s for s in said if s[1] == s[2]] == [(f"sampling in 1 step, seed {i} of 2", 300, 300) for i in (1, 2)]
+
+
+def test_the_time_left_is_that_of_what_is_being_done(monkeypatch):
+    now, told = [0.0], []
+    monkeypatch.setattr(scoring.time, "monotonic", lambda: now[0])
+    watch = scoring.progress(told.append)
+    for what, seconds, done, total in [
+        ("looking", 1, 100, 400), ("looking", 2, 200, 400), ("looking", 4, 400, 400),
+        ("sampling", 9, 50, 250), ("sampling", 19, 100, 250), ("sampling", 29, 150, 250),
+    ]:  # fmt: skip
+        now[0] = seconds
+        watch(what, done, total)
+    assert [event["left_sec"] for event in told] == [None, 2.0, 0.0, None, 30.0, 20.0]
+    assert show.line(told[4], 0) == "sampling 100/250  0:00:30 left" and show.line(told[3], 0) == "sampling 50/250"
 
 
 def test_a_damaged_cache_says_what_to_remove(digits):

@@ -12,6 +12,7 @@ import torch
 from genkit.errors import DataError
 from genkit.evaluation import references
 from genkit.evaluation.references import Statistics
+from genkit_metrics import published
 from genkit_metrics.external import features_of
 
 
@@ -25,13 +26,13 @@ def statistics(**changes):
 
 def test_hdf5_gives_everything_back(tmp_path):
     said, path = statistics(pipeline="as stored"), tmp_path / "s.h5"
-    references.write(path, said)
+    published.write(path, said)
     found = references.read(path)
     assert found.arrays.keys() == said.arrays.keys() and found.samples == 40
     assert all(torch.equal(found.arrays[name], array) for name, array in said.arrays.items())
     for name in ("features", "hash", "data", "shape", "pipeline"):
         assert getattr(found, name) == getattr(said, name)
-    assert references.is_statistics(path)
+    assert published.is_statistics(path)
     with h5py.File(path) as file:
         assert all(file[name].fletcher32 for name in said.arrays)
 
@@ -45,7 +46,7 @@ def test_the_published_layout_is_read_and_written(tmp_path):
     assert torch.equal(found.arrays["spatial/covariance"], torch.eye(3, dtype=torch.float64))
     assert found.arrays["images"][1, 2, 3, 4] == images[1, 3, 4, 2]
     for middle in ("again.h5", "again.npz"):
-        references.write(tmp_path / middle, found)
+        published.write(tmp_path / middle, found)
         found = references.read(tmp_path / middle)
     with np.load(tmp_path / "again.npz", allow_pickle=False) as file:
         assert set(file.files) == {"mu", "sigma", "mu_s", "sigma_s", "arr_0"}
@@ -69,7 +70,7 @@ def hurt(raw, chance):
 def test_damage_anywhere_is_one_line(tmp_path, name):
     chance, told, path = random.Random(name), 0, tmp_path / name
     if name.startswith("s"):
-        references.write(path, statistics())
+        published.write(path, statistics())
     else:  # another's, with the right format and nothing else
         with h5py.File(path, "w") as file:
             file.attrs["format"] = references.FORMAT
@@ -77,7 +78,7 @@ def test_damage_anywhere_is_one_line(tmp_path, name):
     whole = path.read_bytes()
     for i in range(80):
         path.write_bytes(hurt(whole, chance) if i else whole)
-        for reader in (references.read, references.is_statistics, features_of):
+        for reader in (references.read, published.is_statistics, features_of):
             try:
                 reader(path)
             except DataError as error:
@@ -89,7 +90,7 @@ def test_an_npz_that_unpacks_to_more_than_the_memory_is_refused_before(tmp_path,
     np.savez_compressed(tmp_path / "bomb.npz", arr_0=np.zeros((1000, 8, 8, 3), np.uint8))
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 100, "SC_PHYS_PAGES": 1000}[name])
     with pytest.raises(DataError, match=r"bomb\.npz: needs 0\.0 GiB of memory"):
-        references.images(tmp_path / "bomb.npz")
+        published.images(tmp_path / "bomb.npz")
 
 
 class Trap:
@@ -108,7 +109,7 @@ def test_nothing_is_unpickled(tmp_path):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_a_truncated_file_is_a_line(tmp_path, name, share):
     path = tmp_path / name
-    references.write(path, statistics())
+    published.write(path, statistics())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(DataError, match=name):
@@ -117,7 +118,7 @@ def test_a_truncated_file_is_a_line(tmp_path, name, share):
 
 def test_a_flipped_bit_is_found(tmp_path):
     path = tmp_path / "s.h5"
-    references.write(path, statistics())
+    published.write(path, statistics())
     whole = bytearray(path.read_bytes())
     at = whole.index(statistics().arrays["pool/covariance"].numpy().tobytes())
     whole[at + 9] ^= 1
@@ -128,7 +129,7 @@ def test_a_flipped_bit_is_found(tmp_path):
 
 def test_an_array_that_is_gone_is_missed(tmp_path):
     path = tmp_path / "s.h5"
-    references.write(path, statistics())
+    published.write(path, statistics())
     with h5py.File(path, "a") as file:
         del file["pool/n"]
     with pytest.raises(DataError, match="lacks some of its arrays"):
@@ -145,7 +146,7 @@ def test_an_array_that_is_gone_is_missed(tmp_path):
 )
 def test_arrays_that_are_no_statistics_are_refused(tmp_path, name, value, told):
     arrays = {**statistics().arrays, name: value.double()}
-    references.write(tmp_path / "s.h5", statistics(arrays=arrays))
+    published.write(tmp_path / "s.h5", statistics(arrays=arrays))
     with pytest.raises(DataError, match=told):
         references.read(tmp_path / "s.h5")
 
@@ -153,9 +154,9 @@ def test_arrays_that_are_no_statistics_are_refused(tmp_path, name, value, told):
 def test_other_files_are_no_statistics(tmp_path):
     with h5py.File(tmp_path / "images.h5", "w") as file:
         file["images"] = np.zeros((2, 8, 8), np.uint8)
-    assert not references.is_statistics(tmp_path / "images.h5")
+    assert not published.is_statistics(tmp_path / "images.h5")
     np.savez(tmp_path / "samples.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8))
-    assert not references.is_statistics(tmp_path / "samples.npz")
+    assert not published.is_statistics(tmp_path / "samples.npz")
     for name in ("images.h5", "samples.npz"):
         with pytest.raises(DataError, match="holds no"):
             references.read(tmp_path / name)
@@ -188,7 +189,7 @@ def test_what_is_not_told_is_not_refused():
 
 def test_only_inceptions_statistics_go_into_the_published_layout(tmp_path):
     with pytest.raises(DataError, match="'pixels'; name a .h5"):
-        references.write(tmp_path / "s.npz", statistics(features="pixels"))
+        published.write(tmp_path / "s.npz", statistics(features="pixels"))
     with pytest.raises(DataError, match=r"neither .h5 nor .npz"):
-        references.write(tmp_path / "s.pkl", statistics())
+        published.write(tmp_path / "s.pkl", statistics())
     assert not list(tmp_path.iterdir())

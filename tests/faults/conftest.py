@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from driver import Command, Forked
+from driver import RING, Command, Forked, final, genkit
 from marks import is_open
 
 
@@ -49,3 +49,19 @@ def thorough(request):
 def _server(tmp_path_factory):
     with Forked.served(tmp_path_factory.mktemp("forks")):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _elsewhere_for_all(tmp_path_factory):
+    """What fixtures of a module do leaves nothing where pytest was started, nor in anybody's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("module"))
+        patch.setenv("GENKIT_CACHE", str(folder / "cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(_elsewhere_for_all):
+    """What `RING` comes to."""
+    genkit(*RING, "--out", "run")
+    return final("run")

@@ -81,7 +81,7 @@ class Spawned(Command):
     def __init__(self, argv, path=(), wrap='exec "$@"', **env):
         super().__init__(argv, path, **env)
         words = ["sh", "-c", wrap, "sh", sys.executable, "-m", "genkit", *self.argv]
-        with self.out.open("w") as out, self.err.open("w") as err:
+        with self.out.open("w") as out, self.err.open("w") as err, unignored():
             self.process = subprocess.Popen(words, stdout=out, stderr=err, env=self.env, start_new_session=True)
         self.pid = self.process.pid
 
@@ -135,12 +135,27 @@ class Forked(Command):
         """While it lasts, commands can be forked."""
         cls.address = str(folder / "socket")
         words = [sys.executable, str(Path(__file__).parent / "forks.py"), cls.address]
-        with subprocess.Popen(words, env=environment(), start_new_session=True) as server:
+        with unignored():
+            server = subprocess.Popen(words, env=environment(), start_new_session=True)
+        with server:
             try:
                 assert within(60, cls._answers)
                 yield
             finally:
                 server.kill()
+
+
+@contextlib.contextmanager
+def unignored():
+    """Who is started meanwhile ignores no signal, also where this process does: after nohup, or behind `&`."""
+    ignored = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def environment(path=(), **more):

@@ -27,13 +27,6 @@ def mounts():
         pytest.skip("no user namespaces here; the file-size limit stands in for a full disk")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, _server):
-    folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    genkit(*RING, "--out", folder)
-    return final(folder)
-
-
 def full(done, folder):
     """One line that names a file, code 4, and a record of which every line can be read."""
     refused(done, {4})

@@ -26,6 +26,7 @@ def component(kind, body, slot=None):
     return f"""
 import attrs, os, sys, time, torch
 from genkit.hookspecs import hookimpl, lazy
+from genkit.kinds import slot
 GENKIT_API = 1
 
 @hookimpl
@@ -130,6 +131,25 @@ def build(self, context):
         def icdf(self, u): return u[:3]
     return Noise()
 """
+SAMPLER = """
+needs = "consistency"
+def build(self, context):
+    class Sampler:
+        def __call__(self, denoiser, draw, cond, steps):
+            x = draw(0)
+            return {}
+        def nfe(self, steps): return {}
+    return Sampler()
+"""
+OPTIMIZER = """
+def optimizer(self, params): {}
+def lr_scale(self, k, total_steps): return {}
+"""
+OBJECTIVE = """
+predicts = "consistency"
+sampler: object = slot("sampler", "consistency")
+def build(self, context): return {}
+"""
 WRONG = {
     "loss without build": ("loss", "pass"),
     "loss that takes no `at`": ("loss", "def build(self, context): return lambda x, y: (x - y).flatten(1).mean(1)"),
@@ -142,6 +162,18 @@ WRONG = {
     "curriculum of floats": ("curriculum", "def __call__(self, k, total_steps): return 10.5"),
     "curriculum of text": ("curriculum", "def __call__(self, k, total_steps): return 'ten'"),
     "network of a wrong shape": ("network", NETWORK),
+    "scalings that are one": ("parameterization", "def build(self, context): return lambda sigma, to=None: sigma"),
+    "sampler of a wrong shape": ("sampler", SAMPLER.format("x[:1]", 1)),
+    "sampler that counts nothing": ("sampler", SAMPLER.format("x", None)),
+    "optimizer that is none": ("optimizer", OPTIMIZER.format("return None", 1.0)),
+    "optimizer with a rate of text": (
+        "optimizer",
+        OPTIMIZER.format("return torch.optim.SGD(dict(params).values(), 0.1)", "'1'"),
+    ),
+    "average without beta": ("ema", "pass"),
+    "average of nothing": ("ema", "def beta(self, k, batch_size): pass"),
+    "objective that builds a number": ("objective", OBJECTIVE.format(3)),
+    "objective that builds no program": ("objective", OBJECTIVE.format("lambda *_: None")),
     "build that raises": ("loss", "def build(self, context): raise ValueError('mine')"),
     "build that gives None": ("loss", "def build(self, context): return None"),
     "teacher that is nothing": ("teacher", "def build(self, context): return 3"),
@@ -166,22 +198,34 @@ def test_what_a_component_owes_is_found_by_a_dry_run(what):
 
 
 HOOK = """
+import sys
+from genkit.errors import GenkitError
 from genkit.hookspecs import hookimpl
 GENKIT_API = 1
 @hookimpl
 def genkit_{}:
-    raise RuntimeError("step 7: the guard says no")
+    {}
 """
 
 
+NO = "raise RuntimeError('the guard says no')"
+
+
 @pytest.mark.parametrize(
-    "hook",
-    ["step_end(state, figures, key)", "checkpoint_saved(folder, checkpoint, key)", "run_start(folder, recipe, key)"],
+    ("hook", "does", "code", "names"),
+    [
+        ("run_start(folder, recipe, key)", NO, 3, ["the guard says no", "genkit-probe-bad"]),
+        ("step_end(state, figures, key)", NO, 3, ["the guard says no", "genkit-probe-bad"]),
+        ("checkpoint_saved(folder, checkpoint, key)", NO, 3, ["the guard says no", "genkit-probe-bad"]),
+        ("evaluated(folder, figures, key)", NO, 3, ["the guard says no", "genkit-probe-bad"]),
+        ("step_end(state, figures, key)", "raise GenkitError('step 7', 'the guard says no')", 1, ["the guard says no"]),
+        ("step_end(state, figures, key)", "sys.exit(0)", 3, ["SystemExit", "genkit-probe-bad"]),
+        ("run_start(folder, recipe, key)", "raise KeyboardInterrupt", 3, ["KeyboardInterrupt", "genkit-probe-bad"]),
+    ],
 )
 @point(14, "the hook is left out, and the run goes on")
-def test_a_hook_that_raises_ends_the_run_as_failed(hook):
-    done = Forked(RUN, path=plugin(HOOK.format(hook))).wait()
-    refused(done, {1}, ["the guard says no", "genkit-probe-bad"])
+def test_a_hook_that_raises_ends_the_run_as_failed(hook, does, code, names):
+    refused(Forked(RUN, path=plugin(HOOK.format(hook, does))).wait(), {code}, names)
     assert events("run")[-1]["event"] == "end" and events("run")[-1]["outcome"] == "failed"
 
 

@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from genkit.testing import provide
 PATIENCE = ["train.timeout_min=0.17"]  # the setting after which a process that does not answer is given up
 RUN = [*RING, "loss=staged", "evaluate.every_steps=40", "metrics.fd.features=staged"]
 BOTH = ["--gpus", "2"]
+AT_ONCE = 20  # seconds after a fault; less than 2 are promised, and a busy machine takes more
 SECONDS = 60  # all processes have ended, at the latest, where one is gone; their start included
 
 
@@ -83,8 +85,9 @@ def test_of_two_processes_one_raises_and_rank_and_cause_are_named(rank, site):
 
 @EITHER
 @point(16, "exit code 247, and the rank is not named")
-def test_of_two_processes_one_is_killed_and_rank_and_cause_are_named(rank, site):
+def test_of_two_processes_one_is_killed_and_the_run_ends_at_once_with_rank_and_cause(rank, site):
     done = Spawned([*RUN, *BOTH, "--out", "run"], site, FAULT="loss:45 SIGKILL", FAULT_RANK=rank).wait(SECONDS)
+    assert time.time() - told("run", "checkpoint", k=40)[0]["time"] < AT_ONCE
     documented(done, {1, 4})
     assert f"rank {rank}" in done.err and "SIGKILL" in done.err
     assert [path.name for path in steps("run")] == ["step-0000020", "step-0000040"]

@@ -11,10 +11,11 @@ from genkit.cli import main
 from genkit.errors import PluginError, RecipeError
 from genkit.kernel import index, loading
 from genkit.testing import present, provide
+from genkit_components import index as making
 
 
 def test_the_index_is_what_is_installed():
-    installed = {d: entry for d, entry in index.of_installed().items() if d.startswith("genkit-lab-")}
+    installed = {d: entry for d, entry in making.of_installed().items() if d.startswith("genkit-lab-")}
     assert installed == {d: entry for d, entry in index.known().items() if d in installed}, (
         "make it anew: genkit plugins index --write"
     )
@@ -70,7 +71,7 @@ def test_writing_keeps_the_entries_of_what_is_not_installed(tmp_path):
         "@hookimpl\ndef genkit_loss():\n    return {'dim': lazy('probe_dim:Dim', 'Dim.')}\n"
     )
     with present(provide(tmp_path, "dim", "probe_dim")):
-        known = json.loads(index.write().read_text())
+        known = json.loads(making.written().read_text())
     assert known["their-lamps"]["commands"] == ["glow"]
     assert known["genkit-probe-dim"]["components"] == {"loss": ["dim"]}
     assert known["genkit-lab-ict"]["components"]["loss"] == ["pseudo-huber"]

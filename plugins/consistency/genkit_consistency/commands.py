@@ -30,12 +30,16 @@ def search_steps(
 ) -> None:
     """Search the levels of further sampling steps by a metric, one after the other, by thirds."""
     from genkit.cli import show
+    from genkit.evaluation import sampling
     from genkit_consistency.level_search import LevelSearch
 
     def tell(levels: tuple[float, ...], value: float) -> None:
         show.say(f"levels {_spelt(levels)}: {value:.5g}")
 
-    found = LevelSearch.of(run, metric, samples, weights, device, tell).search(steps, points, seed, seeds)
+    asked = LevelSearch.of(run, metric, samples, weights, device, tell)
+    for note in (*asked.planned.notes(training=False), *sampling.unrecorded(asked.denoiser)):
+        show.say(f"note: {note}")
+    found = asked.search(steps, points, seed, seeds)
     if json:
         show.as_json(found)
         return

@@ -98,11 +98,11 @@ class ConsistencyProgram(Program):
         r, t, gap = grid.sigmas[i], grid.sigmas[i + 1], grid.gaps[i]
         eps = key.normal("eps", x0)
         x_t = levels.add_noise(x0, t, eps)
-        with key.dropout(x0.device):
+        with key.reseeded(x0.device):
             f_t = self.student(x_t, t, cond)
         with torch.no_grad():
             x_r = self.path(x_t, t, r, x0, eps, cond)
-            with key.dropout(x0.device):
+            with key.reseeded(x0.device):
                 f_r = self.teacher(x_r, r, cond)
         d = self.loss(f_t, f_r, At(t, r, k, n))
         if d.shape != t.shape:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 
 from genkit.kinds import setting
+
+
+def _from(least: int, most: int) -> Any:
+    """A check of whole numbers, which tells absurd ones before anything is allocated."""
+    return attrs.validators.and_(attrs.validators.ge(least), attrs.validators.le(most))
 
 
 @attrs.frozen(kw_only=True)
@@ -16,8 +22,8 @@ class SquareRoot:
     Source: Song et al. 2023 (arXiv 2303.01469), appendix C.
     """
 
-    s0: int = setting(2, "N at the start", check=attrs.validators.ge(2))
-    s1: int = setting(150, "intervals at the end", check=attrs.validators.ge(1))
+    s0: int = setting(2, "N at the start", check=_from(2, 10**6))
+    s1: int = setting(150, "intervals at the end", check=_from(1, 10**6))
 
     def __attrs_post_init__(self) -> None:
         if self.s1 < self.s0:
@@ -32,8 +38,8 @@ class SquareRoot:
 class _Rising:
     """The settings of curricula that rise from s0 to s1 intervals along a curve."""
 
-    s0: int = setting(10, "intervals at the start", check=attrs.validators.ge(1))
-    s1: int = setting(1280, "intervals at the end", check=attrs.validators.ge(1))
+    s0: int = setting(10, "intervals at the start", check=_from(1, 10**6))
+    s1: int = setting(1280, "intervals at the end", check=_from(1, 10**6))
 
     def __attrs_post_init__(self) -> None:
         if self.s1 < self.s0:
@@ -83,7 +89,7 @@ class Constant:
     Source: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.4, the curve without a curriculum.
     """
 
-    s1: int = setting(150, "intervals", check=attrs.validators.ge(1))
+    s1: int = setting(150, "intervals", check=_from(1, 10**6))
 
     def __call__(self, k: int, total_steps: int) -> int:
         return self.s1 + 1

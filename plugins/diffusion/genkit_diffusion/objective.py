@@ -60,7 +60,7 @@ class DiffusionProgram(Program):
         cond = drop_labels(batch.cond, self.settings.label_drop, self.classes, key)
         sigma = self.noise.icdf(key.uniform("level", len(x0), x0.device)).float()
         x = levels.add_noise(x0, sigma, key.normal("eps", x0))
-        with key.dropout(x0.device):
+        with key.reseeded(x0.device):
             error = (self.student(x, sigma, cond) - x0).flatten(1)
         values = self.weighting(sigma) * error.square().sum(1)
         return Loss(values, {"denoising": values.detach().mean() / error.shape[1]})

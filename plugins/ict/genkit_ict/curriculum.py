@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
 
 from genkit.kinds import setting
+
+
+def _from(least: int, most: int) -> Any:
+    """A check of whole numbers, which tells absurd ones before anything is allocated."""
+    return attrs.validators.and_(attrs.validators.ge(least), attrs.validators.le(most))
 
 
 @attrs.frozen(kw_only=True)
@@ -19,8 +25,8 @@ class Exponential:
     Source: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.4 and table 1.
     """
 
-    s0: int = setting(10, "intervals at the start", check=attrs.validators.ge(1))
-    s1: int = setting(1280, "intervals at the end", check=attrs.validators.ge(1))
+    s0: int = setting(10, "intervals at the start", check=_from(1, 10**6))
+    s1: int = setting(1280, "intervals at the end", check=_from(1, 10**6))
 
     def __attrs_post_init__(self) -> None:
         if self.s1 < self.s0:

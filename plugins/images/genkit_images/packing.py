@@ -79,6 +79,7 @@ def _pictures(
     done: Counter[str] = Counter()
     with _mapping(workers) as mapped:
         for first in range(0, len(names), BLOCK):
+            file.sink.require()
             jobs = [(str(source / name), crop, size) for name in names[first : first + BLOCK]]
             for i, found in enumerate(mapped(jobs), first):
                 if not isinstance(found, Cropped):
@@ -126,6 +127,7 @@ def _append(file: h5py.File, group: str, paths: list[Path], size: int) -> int:
     numbers: list[Array] = []
     images = _images(file, group, size, 0)
     for path in paths:
+        file.sink.require()
         found, labels = _batch(path)
         if found.shape[1:] != (3, size, size):
             raise DataError(path, f"has images of {found.shape[2]}x{found.shape[3]}", f"use --size {found.shape[2]}")

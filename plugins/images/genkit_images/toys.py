@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import torch
@@ -33,6 +34,11 @@ def _drawn(draw: Callable[[int, torch.Generator], Tensor], samples: int, spec: S
     return _resident(x, draw(HELD_OUT, key.generator("data", 1)), spec, setup)
 
 
+def _from(least: int, most: int) -> Any:
+    """A check of whole numbers, which tells absurd ones before anything is allocated."""
+    return attrs.validators.and_(attrs.validators.ge(least), attrs.validators.le(most))
+
+
 @attrs.frozen(kw_only=True)
 class Delta:
     """A point mass at xi, in one dimension.
@@ -44,7 +50,7 @@ class Delta:
 
     xi: float = setting(0.0, "where all samples are")
     sigma_data: float = setting(0.5, "the spec's sigma_data; the data have none", check=attrs.validators.gt(0))
-    samples: int = setting(20_000, _SAMPLES, check=attrs.validators.ge(1))
+    samples: int = setting(20_000, _SAMPLES, check=_from(1, 10**8))
 
     def build(self, setup: Setup) -> Data:
         spec = Spec(channels=1, height=1, width=1, dtype="float32", sigma_data=self.sigma_data)
@@ -70,10 +76,10 @@ class Gaussian:
 
     mean: float = setting(0.0, "mean of each number")
     std: float = setting(0.5, "standard deviation of each number", check=attrs.validators.gt(0))
-    channels: int = setting(2, "channels", check=attrs.validators.ge(1))
-    height: int = setting(1, "height", check=attrs.validators.ge(1))
-    width: int = setting(1, "width", check=attrs.validators.ge(1))
-    samples: int = setting(20_000, _SAMPLES, check=attrs.validators.ge(1))
+    channels: int = setting(2, "channels", check=_from(1, 10**4))
+    height: int = setting(1, "height", check=_from(1, 10**4))
+    width: int = setting(1, "width", check=_from(1, 10**4))
+    samples: int = setting(20_000, _SAMPLES, check=_from(1, 10**8))
 
     def build(self, setup: Setup) -> Data:
         spec = Spec(channels=self.channels, height=self.height, width=self.width, dtype="float32", sigma_data=self.std)
@@ -107,7 +113,7 @@ class Ring:
 
     radius: float = setting(0.7, "radius of the circle", check=attrs.validators.gt(0))
     std: float = setting(0.05, "standard deviation of the distance from the centre", check=attrs.validators.ge(0))
-    samples: int = setting(20_000, _SAMPLES, check=attrs.validators.ge(1))
+    samples: int = setting(20_000, _SAMPLES, check=_from(1, 10**8))
 
     def build(self, setup: Setup) -> Data:
         sigma_data = math.sqrt(float(self.covariance()[0, 0]))

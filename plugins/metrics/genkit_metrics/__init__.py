@@ -58,6 +58,20 @@ def genkit_metric():
 
 
 @hookimpl
+def genkit_notes(planned, training):
+    from genkit_metrics import notes
+
+    return list(notes.of_plan(planned, training))
+
+
+@hookimpl
+def genkit_evaluated(figures):
+    from genkit_metrics import notes
+
+    return list(notes.of_figures(figures))
+
+
+@hookimpl
 def genkit_protocol():
     return {
         "edm-fid": lazy(

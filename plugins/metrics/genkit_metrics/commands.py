@@ -29,6 +29,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
+    from genkit.evaluation import scoring
     from genkit.kernel import resolving
     from genkit.runs import evaluating
     from genkit.training import processes
@@ -46,7 +47,7 @@ def evaluate(
                 protocol=resolving.component("protocol", protocol or "edm-fid"),
                 count=samples,
                 device=processes.start(processes.pick_device(device)),
-                watch=lambda done, total: watch({"event": "sampling", "done": done, "total": total}),
+                watch=scoring.progress(watch),
                 say=lambda text: watch({"event": "notice", "text": text}),
             )
         else:

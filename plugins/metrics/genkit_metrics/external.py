@@ -17,12 +17,13 @@ from genkit.kernel import registry, resolving
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, Data, Protocol_, Spec
 from genkit.training import processes
+from genkit_metrics import published
 
 
 def against(name: str, device: str) -> Data | Statistics:
     """What samples are held against: statistics by their file, else a data set."""
     path = Path(name)
-    if path.suffix == ".npz" or (path.is_file() and references.is_statistics(path)):
+    if path.suffix == ".npz" or (path.is_file() and published.is_statistics(path)):
         return references.read(path)
     return named.data(name, device)
 
@@ -34,7 +35,7 @@ def samples(path: Path, protocol: Protocol_, device: str) -> Any:
         DataError: They cannot be read, are not finite, or leave [-1, 1].
     """
     if path.suffix == ".npz":
-        return images.Images(_quantised(path, references.images(path), protocol))
+        return images.Images(_quantised(path, published.images(path), protocol))
     if path.suffix in (".h5", ".hdf5"):
         with hdf5.opened(path) as file:
             key = next((key for key in ("x0", "train/x0") if key in file), "")
@@ -64,7 +65,7 @@ def evaluate(
     protocol: Any,
     count: int | None = None,
     device: str | None = None,
-    watch: scoring.Watch = lambda done, total: None,
+    watch: scoring.Watch = lambda what, done, total: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Figures of samples that are there.
@@ -99,8 +100,8 @@ def evaluate(
         data=real.identity if real else "",
         dataset=named.component_of(held_against, device)[0] if real else None,
     )
-    scorer = scoring.Scorer(metrics, context, real, statistics, watch, expected=n)
-    figures = scorer.figures(_repeated(images.blocks(given, n), shape[0]))
+    scorer = scoring.Scorer(metrics, context, real, statistics, watch)
+    figures = scorer.figures(_repeated(images.blocks(given, n), shape[0]), count=n)
     about = scorer.about()
     told = {
         "name": registry.info_of(protocol).name,
@@ -139,7 +140,7 @@ def _repeated(batches: Iterator[Batch], channels: int) -> Iterator[Batch]:
 
 def features_of(path: Path) -> str:
     """The name of the features that statistics are of; empty for a file that holds none."""
-    if not references.is_statistics(path):
+    if not published.is_statistics(path):
         return ""
     if path.suffix == ".npz":
         return references.PUBLISHED

@@ -27,10 +27,11 @@ def make(
 ) -> None:
     """Mean and covariance of the features of all training images."""
     from genkit.data import cache_folder, named
-    from genkit.evaluation import images, references, scoring
+    from genkit.evaluation import images, scoring
     from genkit.kernel import registry, resolving
     from genkit.kinds import Context
     from genkit.training import processes
+    from genkit_metrics import published
 
     device = processes.start(processes.pick_device(device))
     component, setup = named.component_of(what, device)
@@ -45,11 +46,11 @@ def make(
             metrics,
             context,
             data,
-            watch=lambda done, total: watch({"event": "sampling", "done": done, "total": total}),
+            watch=scoring.progress(watch),
             held_out=False,
         )
     if processes.rank() == 0:
-        references.write(out, scorer.statistics())
+        published.write(out, scorer.statistics())
         print(out)
 
 
@@ -65,6 +66,7 @@ def convert(
     import torch
 
     from genkit.evaluation import references
+    from genkit_metrics import published
 
     found = references.read(source)
     if samples and not found.samples:
@@ -73,7 +75,7 @@ def convert(
         found = attrs.evolve(found, arrays={**found.arrays, **counts})
     if resolution and not found.shape:
         found = attrs.evolve(found, shape=(3, resolution, resolution))
-    references.write(dest, found)
+    published.write(dest, found)
     print(dest)
 
 

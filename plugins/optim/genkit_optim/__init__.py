@@ -22,3 +22,10 @@ def genkit_ema():
             "genkit_optim.ema:Halflife", "Decay by a half-life in thousands of images: beta = 0.5^(B / halflife)."
         ),
     }
+
+
+@hookimpl
+def genkit_notes(planned):
+    from genkit_optim import notes
+
+    return list(notes.of_plan(planned))

@@ -8,7 +8,9 @@ import math
 import pytest
 import torch
 
+import genkit
 import genkit_optim
+from genkit.runs import planning
 from genkit_optim.ema import Constant, Halflife
 from genkit_optim.optimizers import Adam, AdamW, RAdam
 from genkit_optim.radam import FusedRAdam, rectification
@@ -230,3 +232,20 @@ def test_summaries_are_the_first_lines_of_the_docstrings():
     for offer, cls in zip(offered, (*ALL, Constant, Halflife), strict=True):
         assert offer.target == f"{cls.__module__}:{cls.__name__}"
         assert offer.summary == cls.__doc__.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ema.decay=0.99993", "train.steps=400"], "after 400 steps the average still keeps 97% of the weights before"),
+        (["ema.decay=0.99", "train.steps=200"], "keeps 13%"),
+        (["ema.decay=0.99", "train.steps=240"], ""),  # 0.99^240 = 0.09
+        (["ema.decay=0.99993", "train.steps=400", "ema.warmup=true"], ""),
+        (["ema.decay=0.99993", "train.steps=400", "evaluate.weights=raw"], ""),
+    ],
+)
+def test_an_average_that_hardly_moves_is_told_before_the_training(words, told):
+    """decay^steps of the first weights is left: 0.99993^400 = 0.97."""
+    recipe = genkit.load_recipe("ict_digits", ["ema.warmup=false", "evaluate.samples=300", *words])
+    found = planning.plan(recipe, device="cpu").notes()
+    assert len(found) == bool(told) and all(told in line and "shorten its memory in [ema]" in line for line in found)

@@ -21,6 +21,7 @@ from genkit_reports.charts import Points, Series, chart, running_median
 from genkit_reports.history import History, read
 
 MOST_FRAMES = 16
+MOST_LETTERS = 400  # of a value: of a thousand classes the first will do
 
 
 def _evaluated(history: History) -> dict[tuple[str, str], dict[str, Points]]:
@@ -95,11 +96,15 @@ def _name(history: History) -> str:
 
 
 def _figures(history: History) -> str:
-    tables = []
-    for protocol, evaluation in history.evaluations.items():
+    tables, asked = [], history.lock.get("evaluation")
+    own = history.evaluations.get(str(asked), {})
+    for protocol, evaluation in sorted(history.evaluations.items(), key=lambda item: item[0] != asked):
+        apart = results.apart(evaluation, own) if asked and evaluation is not own else ""
         said = results.protocol_line(evaluation)
         k = finite(evaluation.get("k"))
-        caption = f"<b>{escape(protocol)}</b>{f' at step {k:,.0f}' if k is not None else ''}<br>{escape(said)}"
+        step = f" at step {k:,.0f}" if k is not None else ""
+        told = f" – {escape(apart)}" if apart else ""
+        caption = f"<b>{escape(protocol)}</b>{step}{told}<br>{escape(said)}"
         if evaluation:
             tables.append(html.table(results.figures_table(evaluation), caption))
     return html.section("Figures", "".join(tables))
@@ -171,7 +176,7 @@ def _flat(value: Table, stem: str = "") -> Iterator[list[str]]:
         if isinstance(entry, Mapping):
             yield from _flat(entry, f"{stem}{key} · ")
         else:
-            yield [f"{stem}{key}", GAP if entry is None else str(entry)]
+            yield [f"{stem}{key}", GAP if entry is None else str(entry)[:MOST_LETTERS]]
 
 
 def _details(history: History) -> str:

@@ -37,17 +37,19 @@ def list_(
         return
     rows = [["run", "state", "step", "differs", "figures"]]
     for s in found:
-        rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", told.get(s.folder, ""), _figures(s.figures)])
+        rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", told.get(s.folder, ""), _figures(s.figures, s.apart)])
     show.table(rows)
     if not found:
         show.say(f"no runs in {store.root()}: `genkit run ict_digits` makes one")
 
 
-def _figures(by_steps: dict[str, dict[str, float]]) -> str:
+def _figures(by_steps: dict[str, dict[str, float]], apart: str = "") -> str:
+    """Figures on a line, behind the words that tell them apart from those that the run's recipe asks for."""
     from genkit.evaluation import results
 
     every = results.figures_of({"steps": {n: {"figures": f} for n, f in by_steps.items()}})
-    return "  ".join(f"{name} {value:.3g}" for name, value in every.items() if not results.is_floor(name))
+    shown = [f"{name} {value:.3g}" for name, value in every.items() if not results.is_floor(name)]
+    return "  ".join([f"({apart})"] * bool(apart) + shown)
 
 
 @app.command("show")
@@ -67,7 +69,8 @@ def show_(run: Run, json: Json = False) -> None:
         "id": s.id,
         "state": s.state,
         "step": f"{s.k} of {s.steps}",
-        "figures": _figures(s.figures),
+        "figures": _figures(s.figures, s.apart),
+        "other figures": [_figures(_by_steps(e), e["apart"]) for e in store.evaluations(folder)[1:]],
         "checkpoints": [p.name for p in checkpoint.present(folder / "checkpoints")],
         "best": checkpoint.best(folder / "checkpoints").get("k"),
         "bytes": housekeeping.size(folder),
@@ -80,6 +83,10 @@ def show_(run: Run, json: Json = False) -> None:
         return
     rows = [[name, _text(value)] for name, value in found.items() if value not in ([], {}, None, "")]
     show.table([["", s.folder.name], *rows])
+
+
+def _by_steps(evaluation: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {n: row["figures"] for n, row in evaluation["steps"].items()}
 
 
 def _text(value: Any) -> str:

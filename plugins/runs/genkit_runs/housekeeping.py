@@ -101,11 +101,19 @@ def superseded(aged: bool = False) -> Iterator[Path]:
 
 
 def remove(paths: Iterable[Path], told: Callable[[Path, int], None] = lambda path, size: None) -> int:
-    """Remove files and folders; bytes that are free now."""
+    """Remove files and folders; bytes that are free now.
+
+    Raises:
+        CheckpointError: One cannot be removed.
+    """
     total = 0
     for path in paths:
         bytes_ = size(path)
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError as error:
+            hint = "it needs a disk that can be written, and rights in the folder above"
+            raise CheckpointError(path, f"cannot be removed ({error.strerror})", hint) from error
         told(path, bytes_)
         total += bytes_
     return total

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 
@@ -17,10 +16,10 @@ from genkit.errors import GenkitError, RecipeError
 from genkit.kernel import tables
 from genkit.kernel.identity import identity
 from genkit.kernel.loading import resolved
-from genkit.kernel.recipe import Recipe
 from genkit.kernel.resolving import plain, stop
 from genkit.kernel.tables import Edit, Layers
 from genkit.kinds import closest, names
+from genkit_studies.changes import marked
 from genkit_studies.study import Arm
 
 MAX_ARMS = 100
@@ -155,7 +154,9 @@ def arms(question: Question) -> tuple[Arm, ...]:
             problems.append(error)
             continue
         label = question.baseline if pick == chosen[0] else _label(question, pick)
-        arm = Arm(label=label, recipe=recipe, changes=differences(found[0].recipe, recipe) if found else ())
+        turned = [(f, i, j) for f, i, j in zip(question.factors, pick, chosen[0], strict=True) if i != j]
+        asked = [e for factor, i, j in turned for e in (*factor.edits(i), *factor.edits(j))]
+        arm = Arm(label=label, recipe=recipe, changes=marked(found[0].recipe, recipe, asked) if found else ())
         problems += _unfit(arm, found)
         found.append(arm)
     stop(_once(problems))
@@ -195,31 +196,3 @@ def _unfit(arm: Arm, others: Sequence[Arm]) -> Iterator[GenkitError]:
 
 def _once(problems: Iterable[GenkitError]) -> list[GenkitError]:
     return list({str(problem): problem for problem in problems}.values())
-
-
-# ---- what differs --------------------------------------------------------------------------------
-
-
-def differences(one: Recipe, other: Recipe) -> tuple[str, ...]:
-    """What differs in what is trained, a line each: "loss: pseudo-huber -> l2", "network.dropout: 0.0 -> 0.1"."""
-    return tuple(_differences(_trained(one), _trained(other), ""))
-
-
-def _trained(recipe: Recipe) -> dict[str, Any]:
-    tree = recipe.tree()
-    return {n: v for n, v in tree.items() if n not in ("genkit", "name", "evaluate", "metrics", "trackers")}
-
-
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any], above: str) -> Iterator[str]:
-    for name in dict.fromkeys([*one, *other]):
-        a, b, here = one.get(name), other.get(name), f"{above}{name}"
-        if a == b:
-            continue
-        if isinstance(a, Mapping) and isinstance(b, Mapping) and a.get("use") == b.get("use"):
-            yield from _differences(a, b, f"{here}.")
-        else:
-            yield f"{here}: {_short(a)} -> {_short(b)}"
-
-
-def _short(value: Any) -> str:
-    return str(value.get("use", "table")) if isinstance(value, Mapping) else "none" if value is None else str(value)

@@ -28,6 +28,8 @@ NOTE = (
     "Those against the baseline hold for all arms together, and a difference is clear exactly where its interval "
     "leaves no change (1 time, or 0) out"
 )
+MARK = " *"
+MORE = 'An arm with a * changes more than its name says; "also" marks what, among its changes. '
 RANGES = "In parentheses: all that two seeds gave, which is no interval. "
 
 
@@ -44,7 +46,7 @@ def table(of: Study, rows: list[Row], figure: str = "") -> list[list[str]]:
         head += ["noise of training, evaluation"] * _known(rows, name)
     body = []
     for row in rows:
-        line = [row.arm.label, row.state]
+        line = [row.arm.label + MARK * _more(row), row.state]
         for name in names:
             line += cells(row, name)
             line += [_noises(row.noise.get(name))] * _known(rows, name)
@@ -60,11 +62,17 @@ def cells(row: Row, name: str) -> list[str]:
 
 def note(rows: list[Row]) -> str:
     """How the table is to be read, and which procedure made it."""
+    also = MORE if any(map(_more, rows)) else ""
     ranges = "range" in {one.kind for row in rows for told in (row.figures, row.effects) for one in told.values()}
-    text = f"{NOTE}{_procedures(rows)}. {RANGES * ranges}"
+    text = f"{NOTE}{_procedures(rows)}. {RANGES * ranges}{also}"
     if any(row.noise for row in rows):
         return f"{text}Noise is told as standard deviations; intervals hold that of training and of evaluation."
     return f"{text}They hold the noise of training and of evaluation together; evaluate.seeds=3 tells the two apart."
+
+
+def _more(row: Row) -> bool:
+    """Whether an arm changes more than its name says."""
+    return any(change.startswith("also ") for change in row.arm.changes)
 
 
 def _procedures(rows: list[Row]) -> str:

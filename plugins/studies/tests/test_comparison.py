@@ -43,6 +43,18 @@ def test_sentences_say_what_matters_and_which_way(tmp_path):
     assert "look has spent the error: add several at once." in said
 
 
+def test_an_arm_that_changes_more_than_its_name_is_marked_and_the_mark_explained(tmp_path):
+    one = made(tmp_path)
+    rows = comparison.compare(one)
+    assert "*" not in str(table.table(one, rows)) and "also" not in table.note(rows)
+    changes = ("optimizer: radam -> adam", "also optimizer.lr: 0.002 -> 0.0001")
+    other = attrs.evolve(one, arms=(one.arms[0], attrs.evolve(one.arms[1], changes=changes), one.arms[2]))
+    rows = comparison.compare(other)
+    assert [row[0] for row in table.table(other, rows)[1:]] == ["baseline", "good *", "same_&|"]
+    assert 'with a * changes more than its name says; "also" marks what' in table.note(rows)
+    assert "- `good`: optimizer: radam -> adam; also optimizer.lr: 0.002 -> 0.0001" in table.markdown(other)
+
+
 def test_words_turn_ratios_so_that_a_factor_is_above_one():
     def told(value, low, high, way="lower", ratio=True, kind="interval"):
         return comparison.effect(Effect(value=value, low=low, high=high, ratio=ratio, kind=kind), way)

@@ -9,6 +9,7 @@ import pytest
 from genkit.errors import GenkitError, RecipeError
 from genkit.kernel.loading import load_recipe
 from genkit_studies import ablation, designs, factors, files, planning
+from genkit_studies import changes as changes_of
 from genkit_studies.designs import Factor, Option
 
 SWAPS = ["loss=l2", "noise=uniform", "network.dropout=0.1"]
@@ -37,7 +38,7 @@ def test_one_at_a_time_is_the_baseline_and_each_option_alone():
 def test_leave_one_out_is_all_and_all_but_one():
     found = arms(*SWAPS, design="leave-one-out")
     assert changes(found) == {"baseline": set(), **{f"without {name}": {change} for name, change in OFF.items()}}
-    assert set(designs.differences(load_recipe("ict_digits"), found[0].recipe)) == set(ON.values())
+    assert set(changes_of.differences(load_recipe("ict_digits"), found[0].recipe)) == set(ON.values())
 
 
 def test_add_on_is_one_more_in_each_row_in_their_order():
@@ -82,6 +83,19 @@ def test_a_swap_replaces_the_table_and_a_setting_changes_one_value():
     assert named.changes == ("optimizer.decay: cosine -> constant",)
 
 
+def test_what_a_swap_changes_beyond_its_name_is_marked():
+    """`optimizer=adam` is another learning rate, too: the rate of the recipe's own table went with that table."""
+    plain, named, loss = arms("optimizer=adam", 'optimizer={use="adam", lr=2e-3, decay="cosine"}', "loss=l2")[1:]
+    assert plain.changes[0] == "optimizer: radam -> adam"
+    assert "also optimizer.lr: 0.002 -> 0.0001" in plain.changes
+    assert named.changes == ("optimizer: radam -> adam",)
+    assert loss.changes == ("loss: pseudo-huber -> l2",)
+    (_, reset) = arms("optimizer=radam")  # the same component, and yet another run
+    assert reset.changes == ("also optimizer.lr: 0.002 -> 0.0001", "also optimizer.decay: cosine -> constant")
+    without = designs.arms(ablation.ask("ict_digits", ["optimizer=adam", "loss=l2"], design="leave-one-out"))
+    assert "also optimizer.lr: 0.0001 -> 0.002" in without[1].changes and not without[2].changes[1:]
+
+
 def test_settings_for_all_arms_go_below_the_swaps():
     found = arms("loss=l2", overrides=["loss.c=0.5", "train.steps=7"])
     assert found[0].recipe.objective.loss.c == 0.5 and {arm.recipe.train.steps for arm in found} == {7}
@@ -91,12 +105,12 @@ def test_two_recipes_are_a_baseline_and_the_factors_between_them():
     found = arms(recipe=None, origin="ict_digits", to="ct_digits")
     ours, theirs = load_recipe("ict_digits"), load_recipe("ct_digits")
     assert found[0].recipe == ours and len(found) == 8
-    every = set(designs.differences(ours, theirs))
+    every = set(changes_of.differences(ours, theirs))
     assert set.union(*(set(arm.changes) for arm in found)) == every and len(every) == 7
     rows = arms(recipe="ct_digits", origin="ict_digits", design="add-on")
-    assert set(rows[-1].changes) == every and not designs.differences(rows[-1].recipe, theirs)
+    assert set(rows[-1].changes) == every and not changes_of.differences(rows[-1].recipe, theirs)
     out = arms(recipe=None, origin="ict_digits", to="ct_digits", design="leave-one-out")
-    assert not designs.differences(out[0].recipe, theirs) and all(len(arm.changes) == 1 for arm in out[1:])
+    assert not changes_of.differences(out[0].recipe, theirs) and all(len(arm.changes) == 1 for arm in out[1:])
 
 
 def test_settings_of_training_are_factors_and_the_seed_is_none():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import attrs
-from attrs.validators import and_, deep_iterable, ge, gt, in_, min_len, optional
+from attrs.validators import and_, deep_iterable, gt, in_, min_len, optional
 from torch import nn
 
 from genkit.errors import RecipeError
@@ -11,6 +11,7 @@ from genkit.kinds import Context, setting
 from genkit_unets.blocks import Style, seeded, uniform, xavier
 from genkit_unets.edm_settings import EdmSettings, Plan, even
 from genkit_unets.edm_unet import EdmUNet
+from genkit_unets.limits import size
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +49,7 @@ class Ncsnpp(Edm):
 
     plan = Plan(Style(xavier, quiet=1e-5, qkv=0.2**0.5, project=True), early=True, attends_all=False)
 
-    channel_mult_noise: int = setting(2, "channels of c_noise's own embedding over model_channels", check=ge(1))
+    channel_mult_noise: int = setting(2, "channels of c_noise's own embedding over model_channels", check=size(1))
     embedding: str = setting("fourier", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
     resample_filter: tuple[float, ...] = setting(
         (1.0, 3.0, 3.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), even)
@@ -65,7 +66,7 @@ class Ddpmpp(Ncsnpp):
     Source: Song et al. 2021 (arXiv 2011.13456), appendix H; Karras et al. 2022 (arXiv 2206.00364), table 8.
     """
 
-    channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
+    channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=size(1))
     embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
     resample_filter: tuple[float, ...] = setting(
         (1.0, 1.0), "taps of the filter that halves and doubles", check=and_(deep_iterable(gt(0)), even)
@@ -86,15 +87,17 @@ class Adm(Edm):
 
     plan = Plan(Style(uniform, eps=1e-5, sum=1.0), early=False, attends_all=True)
 
-    model_channels: int = setting(192, "channels that the multipliers multiply; an even number", check=ge(2))
+    model_channels: int = setting(192, "channels that the multipliers multiply; an even number", check=size(2))
     channel_mult: tuple[int, ...] = setting(
         (1, 2, 3, 4),
         "channels of each level over model_channels; at least one",
-        check=and_(deep_iterable(ge(1)), min_len(1)),
+        check=and_(deep_iterable(size(1, 10**4)), min_len(1)),
     )
-    num_blocks: int = setting(3, "residual blocks per level, and one more on the way up", check=ge(1))
+    num_blocks: int = setting(3, "residual blocks per level, and one more on the way up", check=size(1, 10**4))
     attn_resolutions: tuple[int, ...] = setting(
         (32, 16, 8), "heights, in pixels, of the levels with attention; one that no level has says nothing"
     )
-    channels_per_head: int | None = setting(64, "channels per head of attention; none: one head", check=optional(ge(1)))
+    channels_per_head: int | None = setting(
+        64, "channels per head of attention; none: one head", check=optional(size(1))
+    )
     scale_shift_norm: bool = setting(True, "the embedding scales and shifts after the second norm (iCT: false)")

@@ -10,6 +10,7 @@ from attrs.validators import and_, deep_iterable, ge, gt, in_, lt, min_len, opti
 from genkit.errors import RecipeError
 from genkit.kinds import Spec, setting
 from genkit_unets.blocks import Style
+from genkit_unets.limits import size
 
 
 class Plan(NamedTuple):
@@ -37,23 +38,23 @@ class EdmSettings:
 
     plan: ClassVar[Plan]
 
-    model_channels: int = setting(128, "channels that the multipliers multiply; an even number", check=ge(2))
+    model_channels: int = setting(128, "channels that the multipliers multiply; an even number", check=size(2))
     channel_mult: tuple[int, ...] = setting(
         (2, 2, 2),
         "channels of each level over model_channels; at least one",
-        check=and_(deep_iterable(ge(1)), min_len(1)),
+        check=and_(deep_iterable(size(1, 10**4)), min_len(1)),
     )
-    num_blocks: int = setting(4, "residual blocks per level, and one more on the way up", check=ge(1))
+    num_blocks: int = setting(4, "residual blocks per level, and one more on the way up", check=size(1, 10**4))
     attn_resolutions: tuple[int, ...] = setting(
         (16,), "heights, in pixels, of the levels with attention; one that no level has says nothing"
     )
     channels_per_head: int | None = setting(
-        None, "channels per head of attention; none: one head", check=optional(ge(1))
+        None, "channels per head of attention; none: one head", check=optional(size(1))
     )
     qk_norm: bool = setting(False, "divide queries and keys by their root mean square: for stability")
     scale_shift_norm: bool = setting(False, "the embedding scales and shifts after the second norm, as in EDM's ADM")
-    channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=ge(1))
-    channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=ge(1))
+    channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=size(1))
+    channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=size(1))
     embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))
     fourier_scale: float = setting(16.0, "standard deviation of the frequencies of fourier (iCT: 0.02)", check=gt(0))
     positional_scale: float = setting(
@@ -66,9 +67,9 @@ class EdmSettings:
     )
     dropout: float = setting(0.0, "chance that a feature is dropped in a block", check=and_(ge(0), lt(1)))
     dropout_max_resolution: int | None = setting(
-        None, "greatest height, in pixels, of blocks with dropout (iCT's ADM: 16); none: all", check=optional(ge(1))
+        None, "greatest height, in pixels, of blocks with dropout (iCT's ADM: 16); none: all", check=optional(size(1))
     )
-    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=ge(1))
+    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=size(1))
 
     def sizes(self, spec: Spec) -> list[tuple[int, int]]:
         """Height and width of each level.

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import attrs
 import torch.nn.functional as F
-from attrs.validators import ge, gt
+from attrs.validators import gt
 from torch import Tensor, nn
 
 from genkit.kinds import Context, setting
 from genkit_unets.blocks import Embedding, lecun, seeded
+from genkit_unets.limits import size
 
 
 @attrs.frozen(kw_only=True)
@@ -23,10 +24,10 @@ class Mlp:
     of the embedding. It knows nothing of neighbouring pixels.
     """
 
-    width: int = setting(128, "hidden features; an even number", check=ge(2))
-    depth: int = setting(3, "hidden layers", check=ge(1))
+    width: int = setting(128, "hidden features; an even number", check=size(2))
+    depth: int = setting(3, "hidden layers", check=size(1, 10**4))
     fourier_scale: float = setting(0.2, "standard deviation of the frequencies of c_noise", check=gt(0))
-    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=ge(1))
+    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=size(1))
 
     def build(self, context: Context) -> nn.Module:
         return seeded(context, lambda: MlpModule(self, context))

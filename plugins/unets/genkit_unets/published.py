@@ -47,11 +47,19 @@ def edm(path: Path) -> Weights:
 
 
 def ect(path: Path) -> Weights:
-    """ECT's network pickles: the same networks, fine-tuned as consistency models."""
-    return _pickled(path, "ECMPrecond", fourier_scale=0.02)
+    """ECT's network pickles: the same networks, fine-tuned as consistency models.
+
+    Their scalings are sampled with a sigma_min of their own, 0.003 as published: f(x, sigma_min) = x there.
+    """
+    return _pickled(path, "ECMPrecond", fourier_scale=0.02, sigma_min=0.003)
 
 
-def _pickled(path: Path, wanted: str, fourier_scale: float) -> Weights:
+def _pickled(path: Path, wanted: str, fourier_scale: float, sigma_min: float | None = None) -> Weights:
+    """A network with what is around it.
+
+    Args:
+        sigma_min: That of its scalings, where the file does not tell; None where they have none.
+    """
     found = snapshots.pickled(path)
     whole = found.get("ema") if isinstance(found, Mapping) else found
     kind = getattr(whole, "kind", type(whole).__name__)
@@ -61,7 +69,13 @@ def _pickled(path: Path, wanted: str, fourier_scale: float) -> Weights:
     inner = whole.state.get("_modules", {}).get("model")
     told = getattr(inner, "state", {}).get("_init_kwargs") or {}
     settings, spec = _settings(path, getattr(inner, "kind", ""), told, fourier_scale), _spec(path, told)
-    return _named(path, settings, spec, snapshots.module_state(inner, path), from_edm)
+    made = _named(path, settings, spec, snapshots.module_state(inner, path), from_edm)
+    if sigma_min is None:
+        return made
+    least = whole.state.get("sigma_min", sigma_min)
+    if not isinstance(least, float) or not 0 < least < 1:
+        raise DataError(path, "its scalings have no sigma_min between 0 and 1", "use a file from its authors")
+    return made._replace(tables={"levels": {"sigma_min": least}})
 
 
 def _settings(path: Path, kind: str, told: Mapping[str, Any], fourier_scale: float) -> Edm:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genkit.errors import RecipeError
 from genkit.kinds import Context, setting
 from genkit_unets.blocks import Attention, Block, Embedding, Stage, channels_last, conv, norm, seeded
+from genkit_unets.limits import size
 
 
 @attrs.frozen(kw_only=True)
@@ -28,18 +29,18 @@ class UNet:
     Source: Ronneberger et al. 2015 (arXiv 1505.04597); blocks as Song et al. 2021 (arXiv 2011.13456).
     """
 
-    model_channels: int = setting(32, "channels of the first level; an even number", check=ge(2))
+    model_channels: int = setting(32, "channels of the first level; an even number", check=size(2))
     channel_mult: tuple[int, ...] = setting(
         (1, 2),
         "channels of each level over model_channels; at least one",
-        check=and_(deep_iterable(ge(1)), attrs.validators.min_len(1)),
+        check=and_(deep_iterable(size(1, 10**4)), attrs.validators.min_len(1)),
     )
-    num_blocks: int = setting(2, "residual blocks per level, each way", check=ge(1))
+    num_blocks: int = setting(2, "residual blocks per level, each way", check=size(1, 10**4))
     attn_resolutions: tuple[int, ...] = setting((), "heights, in pixels, at which blocks are followed by attention")
     dropout: float = setting(0.0, "chance that a feature is dropped in a block", check=and_(ge(0), lt(1)))
     fourier_scale: float = setting(0.02, "standard deviation of the frequencies of c_noise (CT: 16)", check=gt(0))
-    channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=ge(1))
-    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=ge(1))
+    channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=size(1, 10**4))
+    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=size(1))
 
     def build(self, context: Context) -> nn.Module:
         """The network, with weights from `context.seed` alone.

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import sys
+import tomllib
 import types
 from collections import OrderedDict
 from pathlib import Path
@@ -24,7 +25,7 @@ from genkit.kinds import Context, Spec
 from genkit_unets.convert import _names, _names_openai, from_openai
 from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 from genkit_unets.published import openai_cm
-from genkit_weights.convert import convert
+from genkit_weights.convert import convert, recipe_of
 
 _spec = importlib.util.spec_from_file_location("edm_numbers", Path(__file__).with_name("test_edm.py"))
 edm_numbers = importlib.util.module_from_spec(_spec)
@@ -100,7 +101,7 @@ def tree(function, table, name="Conv2d"):
     return Persistent(function, name, own, [*modules, ("nothing", None)])
 
 
-def snapshot(path, function, network, spec, arguments, kind="SongUNet", outer="EDMPrecond", protocol=4):
+def snapshot(path, function, network, spec, arguments, kind="SongUNet", outer="EDMPrecond", protocol=4, own=None):
     """Write a network of ours as EDM would have written its own; gives the tensors by EDM's names."""
     net = network.build(Context(spec=spec))
     names, table = _names(net), {}
@@ -117,6 +118,7 @@ def snapshot(path, function, network, spec, arguments, kind="SongUNet", outer="E
         **arguments,
     }
     whole = Persistent(function, outer, modules=[("model", inner)])
+    whole.parts[1][0]["state"].update(own or {})
     loss = Persistent(function, "EDMLoss")
     with path.open("wb") as file:
         pickle.dump({"ema": whole, "loss_fn": loss, "augment_pipe": None, "dataset_kwargs": {}}, file, protocol)
@@ -171,9 +173,9 @@ def test_a_snapshot_gives_its_network_and_all_its_numbers(tmp_path, monkeypatch,
 def ready(tmp_path, persistence):
     """`ready(**changes)`: a snapshot is written, in a way that the test chooses."""
 
-    def write(outer="EDMPrecond", kind="SongUNet", **arguments):
+    def write(outer="EDMPrecond", kind="SongUNet", own=None, **arguments):
         network = CASES["ddpmpp"][0]
-        snapshot(tmp_path / "net.pkl", persistence, network, SPEC, SONG | arguments, kind, outer)
+        snapshot(tmp_path / "net.pkl", persistence, network, SPEC, SONG | arguments, kind, outer, own=own)
         return tmp_path / "net.pkl"
 
     return write
@@ -204,6 +206,26 @@ def test_a_network_of_another_kind_is_one_line_and_nothing_is_written(tmp_path, 
 def test_ect_is_the_same_with_another_name_around_it(tmp_path, ready):
     told = convert(ready(outer="ECMPrecond"), tmp_path / "net.safetensors", "ect")
     assert json.loads(told["network"])["fourier_scale"] == 0.02 and told["form"] == "ect"
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize(("given", "least"), [(None, 0.003), (0.004, 0.004)])
+def test_ects_weights_come_with_the_sigma_min_of_their_scalings(tmp_path, ready, given, least):
+    source = ready(outer="ECMPrecond", own={} if given is None else {"sigma_min": given})
+    recipe = tomllib.loads(recipe_of(convert(source, tmp_path / "net.safetensors", "ect")))
+    assert recipe["levels"] == {"sigma_min": least}
+    built = genkit.load_recipe("ict_cifar10", overrides=[f"levels.sigma_min={recipe['levels']['sigma_min']}"])
+    context = Context(spec=Spec(channels=3, height=32, width=32), levels=built.levels)
+    scalings = genkit.build(built.objective.parameterization, context)(torch.tensor([least]))
+    assert scalings.c_skip.item() == 1 and scalings.c_out.item() == 0  # f(x, sigma_min) = x, where ECT has it
+    told = convert(ready(), tmp_path / "edm.safetensors", "edm")
+    assert "levels" not in tomllib.loads(recipe_of(told))  # EDM's scalings have none
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_an_ect_file_without_a_usable_sigma_min_is_one_line(tmp_path, ready):
+    with pytest.raises(DataError, match="no sigma_min between 0 and 1"):
+        convert(ready(outer="ECMPrecond", own={"sigma_min": 7.0}), tmp_path / "net.safetensors", "ect")
 
 
 class Calls:

@@ -63,7 +63,9 @@ def info(file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_
     if as_json:
         show.as_json(found)
         return
-    show.table([["", str(file)], *([name, str(value)] for name, value in found.items() if name != "network")])
+    show.table(
+        [["", str(file)], *([name, str(value)] for name, value in found.items() if name not in ("network", "tables"))]
+    )
     print(recipe_of(found), end="")
 
 

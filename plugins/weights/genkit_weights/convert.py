@@ -44,6 +44,7 @@ def convert(source: Path, target: Path, form: str) -> dict[str, str]:
     fit(network, made.state, source)
     told = {
         "network": json.dumps(resolving.plain(made.network)),
+        "tables": json.dumps(dict(made.tables)),
         "spec": json.dumps(attrs.asdict(made.spec)),
         "source": source.name,
         "source_sha256": sha256(source),
@@ -54,8 +55,9 @@ def convert(source: Path, target: Path, form: str) -> dict[str, str]:
 
 
 def recipe_of(told: Mapping[str, str]) -> str:
-    """The `[network]` table that a description of converted weights gives, as TOML; empty without one."""
-    return tomli_w.dumps({"network": json.loads(told["network"])}) if "network" in told else ""
+    """The tables that a description of converted weights gives, `[network]` and others, as TOML; empty without one."""
+    others = json.loads(told.get("tables", "{}"))
+    return tomli_w.dumps({**others, "network": json.loads(told["network"])}) if "network" in told else ""
 
 
 def _save(target: Path, state: Mapping[str, Tensor], told: dict[str, str]) -> None:

@@ -1,5 +1,7 @@
 """Meets a fault at a stage of a run: $FAULT is "STAGE ACT …", $FAULT_RANK the process that meets it, 0 if not set.
 
+$BLOCKS is a file that gets a line for each block of samples that is judged: the step.
+
 Stages: `start`, `data`, `step:K`, `loss:K` (in the step, on any process), `save:K`, `features:K` (while samples are
 judged, after step K), `report`. Acts, one after the other: the name of a signal, `raise`, `exit`, or seconds to wait.
 """
