@@ -1,4 +1,4 @@
-"""A network with its scalings (`Denoiser`), and what an objective trains (`Program`)."""
+"""A network with its scalings (`Denoiser`), its derivative (`jvp`), and what an objective trains (`Program`)."""
 
 from __future__ import annotations
 
@@ -72,6 +72,27 @@ class Denoiser(nn.Module):
         return c_skip * x + c_out * out.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def jvp(function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """function(*at), and its derivative along a direction: the sum over i of (d function / d at[i]) along[i].
+
+    It is `torch.func.jvp` with attention by the kernel that has a forward mode (MATH), whose memory grows with the
+    square of the pixels; compiled networks run uncompiled.
+
+    The value is that of a plain call under the same `key.reseeded`, to rounding. Not so where that call is compiled:
+    its masks are others, so take value and derivative from one call of this. Under autocast the derivative is as coarse
+    as the value; within `torch.autocast(..., enabled=False)` both are float32.
+
+    Args:
+        function: Of as many tensors as `at` has, to one tensor.
+        at: Where. Gradients flow through both results; detach what shall have none.
+        along: A direction for each of them, of its shape; zeros for one that stays.
+    """
+    own = tuple(x.clone() for x in at)  # what `expand` gave shares memory, and torch refuses that
+    math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with math, torch.compiler.set_stance("force_eager"):
+        return torch.func.jvp(function, own, along)  # type: ignore[return-value]
+
+
 class Loss(NamedTuple):
     """One value per sample, (B,), and figures: device scalars by name, for people to look at."""
 
@@ -100,6 +121,13 @@ class Program(nn.Module):
     def groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
         """Named parameters by phase; one group of all that need a gradient, unless overridden."""
         return {"student": [(n, p) for n, p in self.named_parameters() if p.requires_grad]}
+
+    def acts(self, phase: str, k: int) -> bool:
+        """Whether a phase is trained at step k; if not, its weights, their moments and their average stay as they are.
+
+        A function of the two alone: every process and a resumed run ask anew.
+        """
+        return True
 
     def started(self) -> None:
         """Called when the student got its starting weights, for what was copied from it before."""

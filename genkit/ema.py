@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,8 +22,11 @@ class Average:
         self._ema, self._live = list(self.weights.values()), list(floats(module).values())
 
     @torch.no_grad()
-    def update(self, beta: float) -> None:
-        torch._foreach_lerp_(self._ema, self._live, 1.0 - beta)
+    def update(self, beta: float, resting: Collection[Tensor] = ()) -> None:
+        """Follow the weights by a step, except those that rest."""
+        moving = [pair for pair in zip(self._ema, self._live, strict=True) if pair[1] not in resting]
+        if moving:
+            torch._foreach_lerp_([ema for ema, _ in moving], [live for _, live in moving], 1.0 - beta)
 
     @torch.no_grad()
     def load(self, weights: dict[str, Tensor]) -> None:
@@ -52,4 +55,4 @@ class Average:
 
 def floats(module: nn.Module) -> dict[str, Tensor]:
     """What is averaged: parameters and buffers, by name."""
-    return {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
+    return {name: t for name, t in module.state_dict(keep_vars=True).items() if t.is_floating_point()}

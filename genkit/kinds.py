@@ -322,7 +322,11 @@ class Curriculum(Protocol):
 
 
 class Optimizer(Protocol):
-    """Builds a torch optimizer for named parameters; `lr_scale` multiplies its rate at step k."""
+    """Builds a torch optimizer for named parameters; `lr_scale` multiplies its rate at step k.
+
+    It may sort them into parameter groups, each with an `lr` and numbers of its own. What it keeps of a parameter, and
+    the numbers of its group, stand in a checkpoint by the parameter's name.
+    """
 
     def optimizer(self, params: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer: ...
     def lr_scale(self, k: int, total_steps: int) -> float: ...
@@ -384,7 +388,8 @@ KINDS: dict[str, Kind] = {
     "network": Kind(
         True,
         Callable,
-        "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights.",
+        "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights. "
+        "`genkit.denoiser.jvp` differentiates it; a class attribute `jvp = False` says that it cannot.",
     ),
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),

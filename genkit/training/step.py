@@ -25,7 +25,8 @@ Figures = dict[str, Tensor | float]
 def train(state: State, dataset: Data, settings: Train | None = None, **given: Any) -> Iterator[Figures]:
     """Take the steps from `state.k` to the last; after each, yields its figures as device scalars.
 
-    Nothing is read back from the device here: call `float` on a figure when you want to see it.
+    Of a phase that rests they are those of its last turn. Nothing is read back from the device here: call `float` on a
+    figure when you want to see it.
 
     Args:
         settings: The table [train]; or give its keys as keywords.
@@ -33,29 +34,36 @@ def train(state: State, dataset: Data, settings: Train | None = None, **given: A
     settings = settings or Train(**given)
     stream = sources.batches(dataset, settings.seed, state.k, settings.batch_size, processes.rank(), processes.world())
     state.program.train()
+    figures: Figures = {}
     while state.k < settings.steps:
         WATCH.k, WATCH.stepping = state.k, True
-        figures = train_step(state, next(stream), settings)
+        figures = figures | train_step(state, next(stream), settings)
         WATCH.stepping = False
         yield figures
 
 
 def train_step(state: State, batch: Batch, settings: Train) -> Figures:
-    """Take step k: one backward pass and update for each parameter group, then the average."""
+    """Take step k: one backward pass and update for each parameter group that acts, then the average."""
     key = Key(settings.seed, state.k, processes.rank(), world=processes.world())
     figures: Figures = {}
-    for phase, optimizer in state.optimizers.items():
-        for other in state.optimizers.values():
-            other.zero_grad(set_to_none=True)
+    acting = {phase: o for phase, o in state.optimizers.items() if state.program.acts(phase, state.k)}
+    for phase, optimizer in acting.items():
+        state.program.zero_grad()
         figures |= _backward(state, batch, key.during(phase), settings)
-        processes.average(p.grad for group in optimizer.param_groups for p in group["params"])
+        processes.average(p.grad for p in _trained(optimizer))
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * state.rule.lr_scale(state.k, settings.steps)
         optimizer.step()
-    state.average.update(state.ema.beta(state.k, settings.batch_size))
+    resting = {*_trained(*state.optimizers.values())} - {*_trained(*acting.values())}
+    state.average.update(state.ema.beta(state.k, settings.batch_size), resting)
     state.program.after_step(state.k)
     state.k += 1
     return figures
+
+
+def _trained(*optimizers: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """The weights that optimizers change."""
+    return (p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
 
 
 def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
@@ -67,7 +75,8 @@ def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
     for micro, start in enumerate(range(0, size, part)):
         stop = min(start + part, size)
         here = key if part >= size else key.part(micro, start, stop, size)
-        loss = _forward(state, batch.rows(start, stop), here, settings)
+        with torch.autocast(batch.x.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss: Loss = state.program(batch.rows(start, stop), state.k, here)
         if loss.values.shape != (stop - start,):
             raise PluginError(
                 "objective",
@@ -84,13 +93,6 @@ def _backward(state: State, batch: Batch, key: Key, settings: Train) -> Figures:
     bad = torch.where(torch.isfinite(total), torch.inf, float(state.k))  # type: ignore[arg-type]
     state.bad = torch.minimum(state.bad, bad)
     return {name: total, **figures}
-
-
-def _forward(state: State, batch: Batch, key: Key, settings: Train) -> Loss:
-    if settings.precision == "float32":
-        return state.program(batch, state.k, key)  # type: ignore[no-any-return]
-    with torch.autocast(batch.x.device.type, torch.bfloat16):
-        return state.program(batch, state.k, key)  # type: ignore[no-any-return]
 
 
 def read_back(state: State, figures: Figures) -> dict[str, float]:

@@ -64,6 +64,25 @@ def test_mean_flow_learns_with_two_times_and_a_learned_weighting(probes):
     assert tensors(run)["program/log_weight.weight"].abs().sum() > 0  # it starts at zero
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_forward_mode_through_attention_has_the_gradient_of_micro_batches(probes, precision):
+    unet = {"use": "unet", "model_channels": 8, "num_blocks": 1, "attn_resolutions": [4]}
+
+    def gradient(micro):
+        settings = {"steps": 1, "batch_size": 8, "precision": precision, "micro_batch": micro}
+        recipe = genkit.recipe_of(dataset="digits", objective={"use": "meanflow", "network": unet}, train=settings)
+        planned = planning.plan(recipe, device="cpu")
+        state, awake = planned.state(), torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in state.program.parameters():  # a network starts with a last layer of zeros
+                p.add_(torch.randn(p.shape, generator=awake), alpha=0.05)
+        next(genkit.train(state, planned.data, recipe.train))
+        return torch.cat([p.grad.flatten() for p in state.program.parameters()])
+
+    whole, parts = gradient(None), gradient(4)
+    assert (parts - whole).norm() < (1e-5 if precision == "float32" else 0.01) * whole.norm()
+
+
 def tensors(run):
     path, _ = checkpoint.latest(run.folder / "checkpoints")
     return checkpoint.load(path)[0]

@@ -1,6 +1,7 @@
 """Every installed component obeys the laws of its kind; a plugin is tested the day it is installed."""
 
 import pytest
+import torch
 
 import genkit
 from genkit.testing import laws
@@ -27,3 +28,15 @@ def test_a_law_can_fail():
 
     with pytest.raises(AssertionError, match=r"N\(k\) falls"):
         laws.curriculum(Shrinking())
+
+
+def test_an_optimizer_that_forgets_a_weight_is_found():
+    class Matrices:
+        def lr_scale(self, k, total_steps):
+            return 1.0
+
+        def optimizer(self, params):
+            return torch.optim.SGD([p for _, p in params if p.dim() > 1], lr=0.1)
+
+    with pytest.raises(AssertionError, match="each weight once"):
+        laws.optimizer(Matrices())

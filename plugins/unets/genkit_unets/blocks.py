@@ -186,8 +186,10 @@ class Block(nn.Module):
             h = torch.addcmul(shift, self.norm1(h), scale + 1)
         else:
             h = self.norm1(h.add_(shift))  # in place: no gradient needs the convolution's output
-        h = self.conv1(F.dropout(F.silu(h), self.dropout, self.training))
-        return add(self.skip(self.resample(x)), h, self.sum)  # late: upwards x is small until then
+        h = F.silu(h)
+        if self.training and self.dropout:  # F.dropout on a CPU has other masks in forward mode than in a plain call
+            h = torch.native_dropout(h, self.dropout, True)[0]
+        return add(self.skip(self.resample(x)), self.conv1(h), self.sum)  # late: upwards x is small until then
 
 
 def add(x: Tensor, branch: Tensor, factor: float) -> Tensor:
@@ -222,7 +224,8 @@ class Attention(nn.Module):
         q, k, v = qkv.transpose(1, 3).unbind(2)
         if self.qk_norm:
             q, k = unit(q), unit(k)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        with torch.autocast(x.device.type, enabled=False):  # it would round the logits, in forward mode alone
+            h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         h = F.linear(h, self.out.weight.flatten(1), self.out.bias)
         return add(x, h.transpose(1, 2).unflatten(2, x.shape[2:]), self.sum)
 

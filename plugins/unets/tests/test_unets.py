@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from genkit.denoiser import jvp
 from genkit.errors import GenkitError
+from genkit.keys import Key
 from genkit.kinds import Context, Spec
 from genkit_unets.blocks import Attention, Block, Embedding, norm
+from genkit_unets.constant import Constant
 from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 from genkit_unets.mlp import Mlp
 from genkit_unets.unet import UNet
@@ -136,17 +139,110 @@ def test_samples_do_not_mix(network):
     assert torch.allclose(net(x, c, {})[2:3], net(x[2:3], c[2:3], {}), atol=1e-5)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_jvp_equals_a_finite_difference(network):
-    net = awake(network.build(context())).eval().double()
-    x, dx = torch.randn(2, 2, 1, 8, 8).double()
-    c, dc = torch.randn(2, 2).double()
-    h = 1e-5
-    with sdpa_kernel(SDPBackend.MATH):
-        _, tangent = torch.func.jvp(lambda x, c: net(x, c, {}), (x, c), (dx, dc))
-        difference = (net(x + h * dx, c + h * dc, {}) - net(x - h * dx, c - h * dc, {})) / (2 * h)
-    assert tangent.abs().max() > 1e-3
-    assert torch.allclose(tangent, difference, atol=1e-6)
+class Along:
+    """A network in training, half of its features dropped by one key's masks, and its derivative in x and c_noise."""
+
+    def __init__(self, network, dtype=torch.float32):
+        settings = {"dropout": 0.5} if hasattr(network, "dropout") else {}
+        self.net = awake(attrs.evolve(network, **settings).build(context(channels=3))).train().to(dtype)
+        generator = torch.Generator().manual_seed(0)
+        (x, dx), (c, dc) = (torch.randn(2, 4, *shape, generator=generator).to(dtype) for shape in ((3, 8, 8), ()))
+        self.at, self.along, self.key = (x, c), (dx, dc), Key(0)
+
+    def __call__(self, x, c):
+        with self.key.reseeded("cpu"):
+            return self.net(x, c, {})
+
+    def forward(self):
+        return jvp(self, self.at, self.along)
+
+    def alone(self):
+        with sdpa_kernel(SDPBackend.MATH):
+            return self(*self.at)
+
+
+ALL = [*NETWORKS, pytest.param(Constant(), id="constant")]
+DROP = [network for network in NETWORKS if network.id != "mlp"]
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_forward_mode_is_a_finite_difference_with_features_dropped(network):
+    net, h = Along(network, torch.float64), 1e-5
+    ahead, behind = (net(*(t + s * h * d for t, d in zip(net.at, net.along, strict=True))) for s in (1, -1))
+    _, along = net.forward()
+    assert torch.allclose(along, (ahead - behind) / (2 * h), atol=1e-6)
+    assert along.abs().max() > 1e-3 or isinstance(network, Constant)
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_forward_mode_in_one_argument_alone_is_its_share(network):
+    net = Along(network, torch.float64)
+    (x, c), (dx, dc) = net.at, net.along
+    in_x, in_c = jvp(lambda x: net(x, c), (x,), (dx,))[1], jvp(lambda c: net(x, c), (c,), (dc,))[1]
+    assert torch.allclose(in_x + in_c, net.forward()[1], atol=1e-9)
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_forward_mode_gives_the_value_of_a_plain_call_under_the_same_key(network):
+    net = Along(network)
+    value, _ = net.forward()
+    assert torch.equal(value, net.alone())
+    assert torch.allclose(value, net(*net.at), atol=1e-5)
+
+
+@pytest.mark.parametrize("network", DROP)
+def test_forward_mode_under_another_key_drops_other_features(network):
+    net = Along(network)
+    value, _ = net.forward()
+    net.key = Key(1)
+    assert (net.forward()[0] - value).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_forward_mode_under_bf16_is_the_plain_value_with_a_derivative_within_6_percent(network):
+    net = Along(network)
+    value, exact = net.forward()
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            low, along = net.forward()
+        plain = net.alone()
+    assert torch.equal(low, plain)
+    assert (low - value).norm() < 0.05 * value.norm()
+    assert (along - exact).norm() <= 0.06 * exact.norm()
+    plain.float().square().mean().backward()  # what was cast to bf16 without gradient is not what is trained
+    assert all(p.grad is not None for p in net.net.parameters())
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_forward_mode_of_a_micro_batch_is_its_rows_of_the_whole(network):
+    net = Along(network)
+    net.net.eval()  # masks are a micro-batch's own
+    whole = net.forward()
+    part = jvp(net, tuple(t[:2] for t in net.at), tuple(t[:2] for t in net.along))
+    assert all(torch.allclose(few, all_[:2], atol=1e-5) for few, all_ in zip(part, whole, strict=True))
+
+
+@pytest.mark.parametrize("network", ALL)
+def test_all_weights_learn_from_the_derivative(network):
+    net = Along(network, torch.float64)
+    value, along = net.forward()
+    (value + along).square().mean().backward()
+    assert all(p.grad.abs().max() > 0 for p in net.net.parameters())
+
+
+def test_a_compiled_network_runs_uncompiled_in_forward_mode():
+    net = Along(UNet(model_channels=8, num_blocks=1, attn_resolutions=(4,)))
+    eager, bare = net.forward(), net.net
+    net.net = torch.compile(bare, backend="aot_eager", fullgraph=True)
+    for _ in range(2):  # before it was compiled, and after
+        assert all(torch.equal(a, b) for a, b in zip(net.forward(), eager, strict=True))
+        assert torch.allclose(net(*net.at), eager[0], atol=1e-5)
+
+
+def test_forward_mode_takes_numbers_that_share_memory():
+    one = torch.ones(1)
+    value, along = jvp(lambda t, r: t * r, (2 * one.expand(3), one.expand(3)), (one.expand(3), torch.zeros(3)))
+    assert torch.equal(value, torch.full((3,), 2.0)) and torch.equal(along, torch.ones(3))
 
 
 SMALLEST = {"model_channels": 8, "channel_mult": (1, 1), "num_blocks": 1, "attn_resolutions": ()}

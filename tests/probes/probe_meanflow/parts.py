@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from genkit import build
-from genkit.denoiser import Denoiser, Loss, Program, Scalings
+from genkit.denoiser import Denoiser, Loss, Program, Scalings, jvp
 from genkit.kinds import slot
 from genkit.levels import expand
 
@@ -73,7 +73,7 @@ class MeanFlowProgram(Program):
         def velocity(z, t, r):
             return self.student.network(z, torch.stack([t, r], 1), batch.cond)
 
-        out, slope = torch.func.jvp(velocity, (z, t, r), (v, torch.ones_like(t), torch.zeros_like(r)))
+        out, slope = jvp(velocity, (z, t, r), (v, torch.ones_like(t), torch.zeros_like(r)))
         target = (v - expand(t - r, v) * slope).detach()
         error = (out - target).flatten(1).square().sum(1)
         log_weight = self.log_weight(torch.stack([t, r], 1)).squeeze(1)
