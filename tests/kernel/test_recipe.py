@@ -254,6 +254,14 @@ def test_a_raised_revision_makes_a_new_run(base, monkeypatch):
     assert identity(recipe, "d") != before
 
 
+def test_a_slot_that_came_later_makes_no_new_run_while_it_holds_what_was_done_before(base, monkeypatch):
+    grid = load_recipe(base, swaps=["pairs=grid"])
+    before = identity(grid, "d")
+    assert before == identity(load_recipe(base), "d")
+    monkeypatch.setattr(type(grid.objective.pairs), "revision", 2, raising=False)
+    assert identity(grid, "d") != before
+
+
 def test_components_from_python_are_checked_like_recipes():
     with pytest.raises(RecipeError, match="unknown key 'cc' of pseudo-huber"):
         genkit.component("loss", "pseudo-huber", cc=0.03)
