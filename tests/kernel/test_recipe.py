@@ -78,7 +78,7 @@ def test_an_int_is_a_float_but_not_the_other_way(base):
 
 
 def test_a_validators_words_reach_the_user_with_the_key(base):
-    assert re.search(r"loss\.c: 'c' must be > 0: -1\.0", problems(base, "loss.c=-1.0")[0])
+    assert re.search(r"loss\.c: 'c' must be >= 0: -1\.0", problems(base, "loss.c=-1.0")[0])
 
 
 def test_a_key_in_the_wrong_table_is_told_where_it_stands(tmp_path):
