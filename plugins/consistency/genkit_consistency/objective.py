@@ -13,6 +13,7 @@ from genkit import build, levels
 from genkit.data import drop_labels
 from genkit.denoiser import Denoiser, Loss, Program
 from genkit.errors import PluginError, RecipeError
+from genkit.kernel import registry
 from genkit.keys import Key
 from genkit.kinds import At, Batch, Context, setting, slot
 
@@ -100,7 +101,8 @@ class ConsistencyProgram(Program):
         found = self.pairs(self.noise, n, lambda *i: key.uniform("level", len(x0), x0.device, *i))
         shapes = [tuple(level.shape) for level in found]
         if shapes != [(len(x0),)] * 3:
-            raise PluginError("pairs", f"gave t, r and gap of shapes {shapes}", f"owed are {len(x0)} of each")
+            where = registry.named(registry.info_of(self.settings.pairs), "pairs")
+            raise PluginError(where, f"gave t, r and gap of shapes {shapes}", f"owed are {len(x0)} of each")
         return found
 
     def answer(self, x_r: Tensor, t: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:

@@ -193,7 +193,10 @@ def test_pairs_draw_numbers_of_their_own_beside_the_first_ones():
 def test_pairs_of_a_wrong_shape_are_named_as_such():
     made = program()
     made.pairs = lambda noise, n, draw: (draw()[:, None].float(),) * 3
-    with pytest.raises(PluginError, match=r"pairs: gave t, r and gap of shapes \[\(6, 1\), .*; owed are 6 of each"):
+    with pytest.raises(
+        PluginError,
+        match=r"pairs 'grid' of genkit-lab-consistency: gave t, r and gap of shapes \[\(6, 1\), .*; owed are 6 of each",
+    ):
         made(batch(), 3, Key(0, 3))
 
 
