@@ -55,6 +55,8 @@ def genkit_curriculum() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
 def genkit_noise() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
+def genkit_pairs() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
 def genkit_loss() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
 def genkit_weighting() -> Offer: ...  # type: ignore[empty-body]

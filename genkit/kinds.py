@@ -10,7 +10,7 @@ A component whose settings must suit other tables may have `fits(recipe)`. It is
 resolved, before anything is built, and raises `RecipeError(setting, what, hint)` where they do not.
 
 Shapes: B samples of `(C, H, W)`; levels `(B,)` are standard deviations of the noise in data units;
-r < t are neighbours on the grid: the teacher sees r, the student t, with the same x0 and eps.
+r < t are a pair of them: the teacher sees r, the student t, with the same x0 and eps.
 """
 
 from __future__ import annotations
@@ -71,15 +71,19 @@ def require_numbers(_: Any, field: attrs.Attribute[Any], value: Any) -> None:
         raise ValueError(f"expected a finite number, got {value}")
 
 
-def slot(kind: str, default: str | None = None, help: str = "", *, identity: bool = True, **settings: Any) -> Any:
+def slot(
+    kind: str, default: str | None = None, help: str = "", *, identity: bool = True, before: str = "", **settings: Any
+) -> Any:
     """A field that holds a component of `kind`: in a recipe, the nested table of its name.
 
     Args:
         kind: A key of `KINDS`.
         default: The component that a recipe gets when it names none; `None` makes it required.
+        before: What was done before there was this slot, as `distribution/name@revision`: while the slot holds that,
+            it stays out of a run's id, and runs from before keep theirs.
         settings: Of that default, where its own are not meant; a recipe that names a component gets its own.
     """
-    metadata = {"slot": kind, "use": default, "with": settings, "help": help, "identity": identity}
+    metadata = {"slot": kind, "use": default, "with": settings, "help": help, "identity": identity, "before": before}
     return attrs.field(metadata=metadata)
 
 
@@ -221,6 +225,17 @@ class Noise(Protocol):
 
     def cdf(self, sigma: Tensor) -> Tensor: ...
     def icdf(self, u: Tensor) -> Tensor: ...
+
+
+class Pairs(Protocol):
+    """How levels r < t are drawn: `(noise, n, draw)` -> t, r and their gap t - r, each (B,), float32.
+
+    `noise` is the law of levels, n = N(k) says how fine they are. `draw()` gives uniform numbers in [0, 1), float64
+    (B,), the same each time; `draw(1)` gives others, and so on. A row depends on its own numbers alone. The gap is made
+    in float64. r may be 0: there no model is asked, and the target is x_r itself.
+    """
+
+    def __call__(self, noise: Noise, n: int, draw: Callable[..., Tensor]) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
 class LossFunction(Protocol):
@@ -394,6 +409,7 @@ KINDS: dict[str, Kind] = {
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
     "noise": Kind(True, Noise, "The law of noise levels."),
+    "pairs": Kind(True, Pairs, "How levels r < t are drawn."),
     "loss": Kind(True, LossFunction, "The metric d(x, y) of an objective."),
     "weighting": Kind(True, Weighting, "lambda, the weight of a level or of a pair."),
     "path": Kind(True, Path_, "How x_r is made from x_t."),

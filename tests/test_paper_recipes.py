@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -63,6 +64,21 @@ def test_the_adm_of_ict_drops_features_at_16_pixels_and_below_only():
     assert dropping == ({0.0}, 0.2)
 
 
+def test_ect_has_the_numbers_of_its_paper():
+    recipe = load_recipe("ect_cifar10")
+    objective, steps = recipe.objective, recipe.train.steps
+    network = genkit.build(objective.network, Context(spec=CIFAR, device="meta"))
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(55.7, abs=0.06)
+    assert (steps, recipe.train.batch_size, recipe.train.precision) == (200_000, 128, "float32")
+    assert recipe.optimizer == genkit.component("optimizer", "radam", lr=1e-4) and recipe.ema.decay == 0.9999
+    assert objective.network.dropout == 0.2 and not recipe.dataset.flip and objective.sampler.levels == (0.821,)
+    assert [objective.curriculum(k, steps) - 1 for k in range(0, steps, 25_000)] == [2**i for i in range(1, 9)]
+    assert objective.pairs == genkit.component("pairs", "ect", k=8.0, b=1.0)
+    assert objective.noise == genkit.component("noise", "lognormal", p_mean=-1.1, p_std=2.0)
+    assert objective.loss.c == 0 and objective.weighting == genkit.component("weighting", "inverse-step")
+    assert objective.parameterization == genkit.component("parameterization", "edm")
+
+
 SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
@@ -70,15 +86,35 @@ SMALL = [
 PROXIES = {"ict_cifar10_proxy": CIFAR, "ct_cifar10_proxy": CIFAR}
 
 
-@pytest.mark.parametrize("name", [*PAPERS, *PROXIES])
-def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
-    spec = PROXIES.get(name) or PAPERS[name][0]
+def small(tmp_path, spec):
+    """Settings for two steps of a small network on random pictures."""
     draw = np.random.RandomState(0)
     images = draw.randint(0, 256, (24, *spec.shape)).astype(np.uint8)
     labels = np.arange(24) * max(spec.classes, 1) // 24
     hdf5.write(tmp_path / "data.h5", {"train/images": images, "train/labels": labels}, {})
-    overrides = [*SMALL, "dataset.use=hdf5", f"dataset.path={tmp_path / 'data.h5'}"]
-    overrides += ["dataset.labels=true"] if spec.classes else []
+    settings = [*SMALL, "dataset.use=hdf5", f"dataset.path={tmp_path / 'data.h5'}"]
+    return [*settings, "dataset.labels=true"] if spec.classes else settings
+
+
+def test_two_steps_of_ect_start_from_the_diffusion_model_that_it_names(tmp_path):
+    settings = small(tmp_path, CIFAR)
+    start = genkit.run(load_recipe("edm_ddpmpp_cifar10", settings), tmp_path / "runs" / "edm_ddpmpp_cifar10-0123456789")
+    tuned = load_recipe("ect_cifar10", settings)
+    assert tuned.init.origin == "recipe:edm_ddpmpp_cifar10"
+    denoiser = genkit.load(
+        genkit.run(attrs.evolve(tuned, init=attrs.evolve(tuned.init, origin=str(start.folder)))).folder
+    )
+    x0 = genkit.sample(denoiser, 2, steps=2, seed=0)
+    assert x0.shape == (2, *CIFAR.shape) and x0.isfinite().all()
+    before, after = (dict(genkit.load(start.folder).named_parameters()), dict(denoiser.named_parameters()))
+    moved = max((after[name] - p).abs().max().item() for name, p in before.items())
+    assert before.keys() == after.keys() and 0 < moved < 0.01
+
+
+@pytest.mark.parametrize("name", [*PAPERS, *PROXIES])
+def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
+    spec = PROXIES.get(name) or PAPERS[name][0]
+    overrides = small(tmp_path, spec)
     overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective.loss).lower() else []
     denoiser = genkit.load(genkit.run(load_recipe(name, overrides=overrides)).folder)
     x0 = genkit.sample(denoiser, 2, steps=2, seed=0)

@@ -68,6 +68,8 @@ def _essence(component: Any, used: set[str], content: Callable[[Source], str]) -
             tree[name] = _content_of(value)
         else:
             tree[name] = _essence(value, used, content) if attrs.has(type(value)) else resolving.simple(value)
+        if field.metadata.get("before") and tree[name] == {"is": field.metadata["before"]}:
+            del tree[name]
     return tree
 
 

@@ -178,6 +178,10 @@ WRONG = {
     "build that gives None": ("loss", "def build(self, context): return None"),
     "teacher that is nothing": ("teacher", "def build(self, context): return 3"),
     "noise of a wrong shape": ("noise", NOISE),
+    "pairs of a wrong shape": (
+        "pairs",
+        "def build(self, context): return lambda noise, n, draw: (draw()[:, None],) * 3",
+    ),
 }
 
 

@@ -78,7 +78,7 @@ def test_an_int_is_a_float_but_not_the_other_way(base):
 
 
 def test_a_validators_words_reach_the_user_with_the_key(base):
-    assert re.search(r"loss\.c: 'c' must be > 0: -1\.0", problems(base, "loss.c=-1.0")[0])
+    assert re.search(r"loss\.c: 'c' must be >= 0: -1\.0", problems(base, "loss.c=-1.0")[0])
 
 
 def test_a_key_in_the_wrong_table_is_told_where_it_stands(tmp_path):
@@ -252,6 +252,14 @@ def test_a_raised_revision_makes_a_new_run(base, monkeypatch):
     before = identity(recipe, "d")
     monkeypatch.setattr(type(recipe.objective.loss), "revision", 2, raising=False)
     assert identity(recipe, "d") != before
+
+
+def test_a_slot_that_came_later_makes_no_new_run_while_it_holds_what_was_done_before(base, monkeypatch):
+    grid = load_recipe(base, swaps=["pairs=grid"])
+    before = identity(grid, "d")
+    assert before == identity(load_recipe(base), "d")
+    monkeypatch.setattr(type(grid.objective.pairs), "revision", 2, raising=False)
+    assert identity(grid, "d") != before
 
 
 def test_components_from_python_are_checked_like_recipes():

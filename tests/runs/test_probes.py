@@ -113,15 +113,20 @@ def test_latents_with_labels_and_a_null_class(probes):
     assert torch.isfinite(null).all()
 
 
-OBJECTIVES = ["meanflow", "consistency", "diffusion"]
+SMALL = {"network": "mlp", "label_drop": 0.3}
+OBJECTIVES = {
+    "meanflow": {"use": "meanflow"},
+    "consistency": {"use": "consistency", **SMALL},
+    "ect": {"use": "consistency", "pairs": "ect", "loss": {"use": "pseudo-huber", "c": 0}, **SMALL},
+    "diffusion": {"use": "diffusion", **SMALL},
+}
 
 
 def gradients(objective, rank=0, world=1):
     """Gradient of a process's share of one batch of 64, drawn as in training."""
-    slots = {} if objective == "meanflow" else {"network": "mlp", "label_drop": 0.3}
     recipe = genkit.recipe_of(
         dataset="toy-latents" if objective == "diffusion" else "ring",
-        objective={"use": objective, **slots},
+        objective=OBJECTIVES[objective],
         train={"steps": 10, "batch_size": 64},
     )
     planned = planning.plan(recipe, device="cpu")

@@ -30,6 +30,13 @@ def genkit_parameterization():
 
 
 @hookimpl
+def genkit_pairs():
+    return {
+        "grid": lazy("genkit_consistency.pairs:Grid", "Neighbours on the Karras grid of N(k) levels, by the noise law.")
+    }
+
+
+@hookimpl
 def genkit_path():
     return {"same-noise": lazy("genkit_consistency.paths:SameNoise", "x_r = x0 + r eps: consistency training.")}
 

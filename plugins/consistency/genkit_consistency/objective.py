@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -13,6 +13,7 @@ from genkit import build, levels
 from genkit.data import drop_labels
 from genkit.denoiser import Denoiser, Loss, Program
 from genkit.errors import PluginError, RecipeError
+from genkit.kernel import registry
 from genkit.keys import Key
 from genkit.kinds import At, Batch, Context, setting, slot
 
@@ -22,7 +23,8 @@ class Consistency:
     """Consistency matching lambda(t, r) d(f(x_t, t), f(x_r, r)) at neighbouring levels r < t.
 
     Its defaults are iCT's choices; with those of `ct` it is consistency training as first published, and
-    with a path that follows a diffusion model's ODE it is consistency distillation.
+    with a path that follows a diffusion model's ODE it is consistency distillation. Where pairs have r = 0,
+    f is the identity: the target is x_r.
 
     Source: Song et al. 2023 (arXiv 2303.01469), eqs. 7 and 10; Song & Dhariwal 2023 (arXiv 2310.14189).
     """
@@ -32,7 +34,8 @@ class Consistency:
     network: Any = slot("network", "unet", "F, the network that is trained")
     parameterization: Any = slot("parameterization", "boundary", "how F becomes f")
     curriculum: Any = slot("curriculum", "exponential", "N(k), the number of grid points")
-    noise: Any = slot("noise", "lognormal", "the law of t, discretised on the grid")
+    noise: Any = slot("noise", "lognormal", "the law of levels")
+    pairs: Any = slot("pairs", "grid", "how levels r < t are drawn", before="genkit-lab-consistency/grid@1")
     path: Any = slot("path", "same-noise", "how x_r is made from x_t")
     loss: Any = slot("loss", "pseudo-huber", "the metric d")
     weighting: Any = slot("weighting", "inverse-step", "lambda(t, r)")
@@ -70,7 +73,8 @@ class ConsistencyProgram(Program):
             build(settings.sampler, context),
         )
         context = attrs.evolve(context, student=self.student)
-        self.noise, self.path = build(settings.noise, context), build(settings.path, context)
+        self.noise, self.pairs = build(settings.noise, context), build(settings.pairs, context)
+        self.path = build(settings.path, context)
         self.loss, self.weighting = build(settings.loss, context), build(settings.weighting, context)
         self.teaching = build(settings.teacher, context)
         teacher = self.teaching.init(self.student)
@@ -88,14 +92,30 @@ class ConsistencyProgram(Program):
         """N(k)."""
         return self.settings.curriculum(k, self.context.total_steps)
 
+    def drawn(self, n: int, x0: Tensor, key: Key) -> tuple[Tensor, Tensor, Tensor]:
+        """t, r and their gap, (B,) each.
+
+        Raises:
+            PluginError: They are not.
+        """
+        found = self.pairs(self.noise, n, lambda *i: key.uniform("level", len(x0), x0.device, *i))
+        shapes = [tuple(level.shape) for level in found]
+        if shapes != [(len(x0),)] * 3:
+            where = registry.named(registry.info_of(self.settings.pairs), "pairs")
+            raise PluginError(where, f"gave t, r and gap of shapes {shapes}", f"owed are {len(x0)} of each")
+        return found
+
+    def answer(self, x_r: Tensor, t: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        """f(x_r, r), which is x_r itself at r = 0; networks, which are told ln r, are asked there at t, in vain."""
+        f_r = self.teacher(x_r, torch.where(r > 0, r, t), cond)
+        return torch.where(levels.expand(r > 0, x_r), f_r, x_r)
+
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
         """lambda(t, r) d(f(x_t, t), f(x_r, r)) per sample; both passes share x0, eps and dropout masks."""
         x0 = batch.x
         cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         n = self.points(k)
-        grid = levels.grid(self.context.levels, n, self.noise, x0.device)
-        i = grid.draw(key.uniform("level", len(x0), x0.device))
-        r, t, gap = grid.sigmas[i], grid.sigmas[i + 1], grid.gaps[i]
+        t, r, gap = self.drawn(n, x0, key)
         eps = key.normal("eps", x0)
         x_t = levels.add_noise(x0, t, eps)
         with key.reseeded(x0.device):
@@ -103,7 +123,7 @@ class ConsistencyProgram(Program):
         with torch.no_grad():
             x_r = self.path(x_t, t, r, x0, eps, cond)
             with key.reseeded(x0.device):
-                f_r = self.teacher(x_r, r, cond)
+                f_r = self.answer(x_r, t, r, cond)
         d = self.loss(f_t, f_r, At(t, r, k, n))
         if d.shape != t.shape:
             raise PluginError("loss", f"gave distances of shape {tuple(d.shape)}", f"it owes {len(t)}, one per sample")

@@ -10,7 +10,7 @@ import torch
 import genkit
 from genkit import levels
 from genkit.denoiser import Denoiser
-from genkit.errors import RecipeError
+from genkit.errors import PluginError, RecipeError
 from genkit.keys import Key
 from genkit.kinds import Batch
 
@@ -162,6 +162,42 @@ def test_the_loss_is_lambda_d_at_neighbours_of_the_grid():
     f_r = made.student(x0 + r.reshape(-1, 1, 1, 1) * eps, r)
     expected = (f_t - f_r).square().flatten(1).mean(1) / grid.gaps[i]
     assert torch.allclose(made(batch(), 3, Key(0, 3)).values, expected, rtol=1e-5)
+
+
+def test_where_r_is_0_the_target_is_x_r():
+    made, x0, eps = awake(program(loss="l2")), batch().x, Key(0, 3).normal("eps", batch().x)
+    t, r = torch.tensor([0.01, 0.5, 1, 2, 9, 80]), torch.tensor([0, 0.4, 0, 1, 3, 70])
+    made.pairs, told = lambda noise, n, draw: (t, r, t - r), []
+    made.student.network.register_forward_pre_hook(lambda _, given: told.append(given[1]))
+    found = made(batch(), 3, Key(0, 3)).values
+    assert torch.stack(told).isfinite().all()
+    f_t = made.student(levels.add_noise(x0, t, eps), t)
+    f_r = made.student(levels.add_noise(x0, r, eps), r.clamp(min=0.3))  # at 0 it would not be finite
+    f_r[r == 0] = x0[r == 0]
+    assert torch.allclose(found, (f_t - f_r).square().flatten(1).mean(1) / (t - r), rtol=1e-5)
+    found.mean().backward()
+    assert all(p.grad.isfinite().all() for p in made.student.parameters() if p.grad is not None)
+
+
+def test_pairs_draw_numbers_of_their_own_beside_the_first_ones():
+    made, asked = program(), []
+    grid = made.pairs
+    made.pairs = lambda noise, n, draw: asked.extend([draw(), draw(1), draw()]) or grid(noise, n, draw)
+    made(batch(), 3, Key(0, 3))
+    assert torch.equal(asked[0], asked[2]) and not torch.equal(asked[0], asked[1])
+    assert torch.equal(asked[0], Key(0, 3).uniform("level", 6)) and torch.equal(
+        asked[1], Key(0, 3).uniform("level", 6, "cpu", 1)
+    )
+
+
+def test_pairs_of_a_wrong_shape_are_named_as_such():
+    made = program()
+    made.pairs = lambda noise, n, draw: (draw()[:, None].float(),) * 3
+    with pytest.raises(
+        PluginError,
+        match=r"pairs 'grid' of genkit-lab-consistency: gave t, r and gap of shapes \[\(6, 1\), .*; owed are 6 of each",
+    ):
+        made(batch(), 3, Key(0, 3))
 
 
 def test_no_gradient_reaches_the_teachers_pass():

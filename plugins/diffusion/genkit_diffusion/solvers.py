@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from genkit.levels import expand
@@ -35,10 +36,11 @@ def euler_step(denoiser: Model, x: Tensor, t: Tensor, r: Tensor, cond: Cond = No
 def heun_step(denoiser: Model, x: Tensor, t: Tensor, r: Tensor, cond: Cond = None) -> Tensor:
     """x + (r - t) (d + d') / 2, d' the slope at r after an Euler step: of second order, two calls.
 
-    Args are those of `euler_step`, but r is above 0 too, where the second slope is taken.
+    Args are those of `euler_step`. Where r is 0, d' is d: the step is Euler's.
 
     Source: Karras et al. 2022 (arXiv 2206.00364), algorithm 1; as the solver of consistency distillation
     Song et al. 2023 (arXiv 2303.01469), algorithm 2 and section 6.1.
     """
     step, first = expand(r - t, x), slope(denoiser, x, t, cond)
-    return x + step * (first + slope(denoiser, x + step * first, r, cond)) / 2
+    second = slope(denoiser, x + step * first, torch.where(r > 0, r, t), cond)
+    return x + step * (first + torch.where(expand(r > 0, x), second, first)) / 2

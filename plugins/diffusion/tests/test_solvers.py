@@ -96,6 +96,18 @@ def test_the_order_of_convergence(step, order):
     assert math.log2(error(step, 100) / error(step, 200)) == pytest.approx(order, abs=0.05)
 
 
+def test_where_heuns_step_goes_to_0_it_is_eulers_and_the_model_is_asked_at_no_level_0():
+    asked, t, r = [], torch.tensor([2.0, 3.0], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+    def model(x, sigma, cond=None):
+        asked.append(sigma)
+        return gaussian(x, sigma)
+
+    found = heun_step(model, Z, t, r)
+    assert torch.equal(found[:1], euler_step(gaussian, Z, t, r)[:1])
+    assert torch.equal(found[1:], heun_step(gaussian, Z[1:], t[1:], r[1:])) and torch.stack(asked).min() > 0
+
+
 def test_a_sample_of_gaussian_data_is_the_end_of_its_path():
     x = sampler("heun")(gaussian, draw, {}, 400)
     assert torch.allclose(x, exact(80 * Z, *levels_of([80.0, 80.0], [0.0, 0.0])), atol=2e-4)

@@ -6,6 +6,7 @@ import functools
 import math
 
 import attrs
+import torch
 from torch import Tensor
 
 from genkit.kinds import At, Context, LossFunction, setting
@@ -19,7 +20,7 @@ def pseudo_huber(x: Tensor, y: Tensor, at: At | None = None, *, c: float) -> Ten
 
     Args:
         x, y: Batches (B, *).
-        c: Where l2 turns into l1, in data units.
+        c: Where l2 turns into l1, in data units; 0 for the norm itself, with gradient 0 where x = y.
 
     Returns:
         (B,), float32 or better. Written as |x - y|^2 / (root + c), which keeps the digits of small
@@ -27,6 +28,8 @@ def pseudo_huber(x: Tensor, y: Tensor, at: At | None = None, *, c: float) -> Ten
 
     Source: Song & Dhariwal 2023 (arXiv 2310.14189), section 3.3; Charbonnier et al. 1997.
     """
+    if c == 0:
+        return torch.linalg.vector_norm((x - y).flatten(1), dim=1)
     square = (x - y).flatten(1).square().sum(1)
     return square / ((square + c * c).sqrt() + c)
 
@@ -37,8 +40,8 @@ class PseudoHuber:
 
     c: float | None = setting(
         None,
-        "data units; 0.00054 sqrt(d) for d numbers per sample if not given",
-        check=attrs.validators.optional(attrs.validators.gt(0)),
+        "data units, 0 for the norm alone; 0.00054 sqrt(d) for d numbers per sample if not given",
+        check=attrs.validators.optional(attrs.validators.ge(0)),
     )
 
     def build(self, context: Context) -> LossFunction:

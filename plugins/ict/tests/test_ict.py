@@ -10,6 +10,7 @@ import genkit
 from genkit.errors import RecipeError
 from genkit.kinds import Batch
 from genkit.levels import Levels
+from genkit.testing import laws
 
 CIFAR = genkit.Context(spec=genkit.Spec(channels=3, height=32, width=32))
 IMAGENET = genkit.Context(spec=genkit.Spec(channels=3, height=64, width=64))
@@ -67,6 +68,15 @@ def test_pseudo_huber_takes_one_norm_per_image_and_not_one_per_pixel():
     assert torch.allclose(d, (square + 0.03**2).sqrt() - 0.03, rtol=1e-12)
     elementwise = (((x - y) ** 2 + 0.03**2).sqrt() - 0.03).flatten(1).sum(1)
     assert (d / elementwise).max() < 0.1
+
+
+def test_without_its_constant_pseudo_huber_is_the_norm_with_unit_gradients():
+    x = torch.randn(5, 3, 32, 32, dtype=torch.float64, requires_grad=True)
+    laws.check(genkit.component("loss", "pseudo-huber", c=0))
+    d = thing("loss", "pseudo-huber", c=0)(x, torch.zeros_like(x))
+    d.sum().backward()
+    assert torch.allclose(d, x.flatten(1).square().sum(1).sqrt(), rtol=1e-12)
+    assert torch.allclose(x.grad, x.detach() / d.detach().reshape(-1, 1, 1, 1), rtol=1e-12)
 
 
 def test_pseudo_huber_keeps_its_digits_where_the_difference_of_roots_loses_them():

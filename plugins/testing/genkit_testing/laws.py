@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from typing import Any
 
 import attrs
@@ -74,6 +75,42 @@ def noise(component: Any) -> None:
     require(bool(torch.isfinite(law.icdf(torch.tensor([0.0, 1.0]))).all()), "icdf is infinite at the ends")
     table = grid_of(Levels(), 11, law)
     require(bool((table.cumulative[:10].diff() >= 0).all() and table.cumulative[9] == 1), "chances do not add up")
+
+
+class _LogUniform:
+    """ln sigma uniform from ln 0.002 to ln 80."""
+
+    low, high = math.log(0.002), math.log(80)
+
+    def cdf(self, sigma: torch.Tensor) -> torch.Tensor:
+        return (sigma.double().log() - self.low) / (self.high - self.low)
+
+    def icdf(self, u: torch.Tensor) -> torch.Tensor:
+        return (self.low + u.double() * (self.high - self.low)).exp()
+
+
+def pairs(component: Any) -> None:
+    """0 <= r < t with their gap, one of each per sample, of its own numbers alone, closer as N grows."""
+    draw = registry.build(component, context())
+    noise = _LogUniform()
+    u = torch.linspace(0.001, 0.999, 40, dtype=torch.float64)
+
+    def numbers(*i: int) -> torch.Tensor:
+        return u if not i else (u + 0.618 * sum(i)) % 1
+
+    least = 1.0
+    for n in (2, 11, 161, 1281):
+        t, r, gap = draw(noise, n, numbers)
+        for level in (t, r, gap):
+            require(level.shape == (40,) and level.dtype == torch.float32, "t, r and gap are not (B,), float32")
+            require(bool(torch.isfinite(level).all()), "levels are not finite")
+        require(bool((r >= 0).all() and (r < t).all() and (gap > 0).all()), "not 0 <= r < t")
+        require(torch.allclose(gap, t - r, rtol=1e-3, atol=1e-6), "the gap is not t - r")
+        part = draw(noise, n, lambda *i: numbers(*i)[5:9])
+        require(all(torch.equal(a[5:9], b) for a, b in zip((t, r, gap), part, strict=True)), "samples mix")
+        share = (gap / t).mean().item()
+        require(share <= least, "pairs move apart as N grows")
+        least = share
 
 
 def loss(component: Any) -> None:
