@@ -162,7 +162,7 @@ def writing(path: Path) -> Iterator[h5py.File]:
         DataError: The place cannot be written.
     """
     with atomic.replacing(path) as partial, _Sink(partial, "w+") as sink:
-        with h5py.File(sink, "w") as file:
+        with h5py.File(sink, "w", libver="v110") as file:  # older tables have no checksums
             file.sink = sink
             yield file
         sink.require()
@@ -179,7 +179,20 @@ def write(
             filters = {"compression": "gzip", "shuffle": True} if compress else {}
             checked = {**filters, "fletcher32": True} if chunked else {}
             file.create_dataset(key, data=values, track_times=False, **checked)
-        file.attrs.update(attributes)
+        tell(file, attributes)
+
+
+def tell(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    """Give a file attributes. Texts get a fixed length: others lie in a heap, which has no checksum."""
+    for name, value in attributes.items():
+        values = np.asarray(value)
+        file.attrs[name] = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else value
+
+
+def told(file: h5py.File) -> dict[str, Any]:
+    """The attributes of a file as plain values."""
+    plain = {n: np.asarray(v) for n, v in file.attrs.items()}
+    return {n: (np.char.decode(v, "utf-8") if v.dtype.kind == "S" else v).tolist() for n, v in plain.items()}
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -192,8 +205,7 @@ def described(path: Path) -> dict[str, Any]:
         names: list[str] = []
         file.visit(names.append)  # below groups, too; links out of the file are not followed
         arrays = [name for name in names if file.get(name, getclass=True) is h5py.Dataset]
-        plain = {n: v.tolist() if isinstance(v, np.ndarray | np.generic) else v for n, v in file.attrs.items()}
-        return {**{name: f"{file[name].dtype} {file[name].shape}" for name in arrays}, **plain}
+        return {**{name: f"{file[name].dtype} {file[name].shape}" for name in arrays}, **told(file)}
 
 
 def verify(path: Path) -> dict[str, str]:

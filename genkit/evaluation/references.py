@@ -98,7 +98,7 @@ def read(path: Path) -> Statistics:
 
 def _read_hdf5(path: Path) -> Statistics:
     with hdf5.opened(path) as file, hdf5.guarded(path):
-        about = dict(file.attrs)
+        about = hdf5.told(file)
         if about.get("format") != FORMAT:
             raise DataError(path, f"holds no {FORMAT}", "`genkit stats make` makes them")
         names: list[str] = []
@@ -131,7 +131,10 @@ def npz(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             hdf5.require_memory(sum(member.file_size for member in file.zip.infolist()), path, AGAIN)
-            return {name: file[name] for name in names if name in file.files}
+            found = {name: file[name] for name in names if name in file.files}
+            if texts := [name for name, values in found.items() if values.dtype.kind not in "biuf"]:
+                raise ValueError(f"{texts[0]} holds no numbers")
+            return found
     except DataError:
         raise
     except Exception as error:  # OSError, ValueError, zlib.error, … as the bytes happen to be

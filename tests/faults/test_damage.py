@@ -180,7 +180,8 @@ def silently(packed, bits):
         flip("own.h5", bit=bit)
         done = Forked(INFO).wait()
         documented(done, {0, 4})
-        wrong += [bit] if not done.code and done.out != said else []
+        here = done.out.replace(str(Path.cwd()), str(path.parent))
+        wrong += [bit] if not done.code and here != said else []
         assert not done.code or refused(done, {4}) is None
     return wrong
 
@@ -190,7 +191,7 @@ def chunks(path):
     with h5py.File(path) as file:
         images = file["train/images"].id
         first = images.get_chunk_info(0)
-        return path.read_bytes().index(b"TREE\x01"), first.byte_offset, first.byte_offset + first.size
+        return path.read_bytes().index(b"EAHD"), first.byte_offset, first.byte_offset + first.size
 
 
 def test_a_flipped_bit_of_stored_images_is_refused(packed, request, thorough):

@@ -65,7 +65,7 @@ def pack(
         else:
             count, classes = _pictures(file, source, size, crop, workers, say)
             told |= {"crop": crop, "filter": CROPS[crop][1], "classes": classes, "pillow": PIL.__version__}
-        file.attrs.update(told)
+        hdf5.tell(file, told)
     return count
 
 

@@ -145,4 +145,4 @@ def features_of(path: Path) -> str:
     if path.suffix == ".npz":
         return references.PUBLISHED
     with hdf5.opened(path) as file, hdf5.guarded(path):
-        return str(file.attrs.get("features", ""))
+        return str(hdf5.told(file).get("features", ""))

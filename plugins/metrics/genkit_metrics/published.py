@@ -21,7 +21,7 @@ def is_statistics(path: Path) -> bool:
     if path.suffix not in (".h5", ".hdf5"):
         return False
     with hdf5.opened(path) as file, hdf5.guarded(path):
-        return str(file.attrs.get("format", "")).startswith("genkit statistics")
+        return str(hdf5.told(file).get("format", "")).startswith("genkit statistics")
 
 
 def images(path: Path) -> Tensor:
