@@ -108,6 +108,9 @@ def genkit_converters() -> Offer:  # type: ignore[empty-body]
 # A run's life, called on the first process alone. Each gets the key of the step that was just taken, from which
 # it draws if it must: the default generator is not to be touched.
 @hookspec
+def genkit_try(planned: Any) -> None:
+    """Before a run is begun, and by `--dry-run`: try it, keep nothing, and raise what would end it later."""
+@hookspec
 def genkit_run_start(folder: Path, recipe: Any, key: Key) -> None:
     """Training begins or goes on; not called where a finished run is only reported."""
 @hookspec

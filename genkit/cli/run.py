@@ -32,7 +32,7 @@ def run(
         spread(gpus, sys.argv[1:])
         return
     from genkit.kernel.loading import load_recipe
-    from genkit.runs import models, planning, running, store, tryout
+    from genkit.runs import models, planning, running, store
     from genkit.training import processes
 
     with models.made_with(Path(recipe).parent):
@@ -45,7 +45,7 @@ def run(
         planned = planning.plan(checked, out, device)
         for notice in planned.notes():
             show.say(f"note: {notice}")
-        tryout.check(planned)
+        planned.try_out()
         described = describe(planned)
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return

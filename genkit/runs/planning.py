@@ -15,7 +15,7 @@ from genkit.data import Resident, named, records
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import PluginError, RecipeError
 from genkit.evaluation import measuring
-from genkit.kernel import registry
+from genkit.kernel import discovery, registry
 from genkit.kernel.identity import identity
 from genkit.kernel.recipe import Recipe
 from genkit.kinds import Context, Data, Setup, Spec
@@ -63,6 +63,10 @@ class Plan:
                 if isinstance(module, Denoiser):
                     module.compile()
         return State.of(program, self.recipe.optimizer, self.recipe.ema)
+
+    def try_out(self) -> None:
+        """Have it tried by plugins; raises GenkitError for what would end it later."""
+        discovery.installed().manager.hook.genkit_try(planned=self)
 
     def notes(self, training: bool = True) -> list[str]:
         """What to say before time is spent: by its data and by plugins, and where the data are not the run's own."""

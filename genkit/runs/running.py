@@ -16,7 +16,7 @@ from genkit.evaluation import results, scoring
 from genkit.kernel import registry
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
-from genkit.runs import evaluating, lock, loop, planning, store, tryout
+from genkit.runs import evaluating, lock, loop, planning, store
 from genkit.runs.callbacks import Hooks
 from genkit.runs.evaluating import Watch
 from genkit.runs.planning import Plan
@@ -68,7 +68,7 @@ def run(
     if again:
         planned = attrs.evolve(planned, folder=_unused(planned.folder))
     if not trial and processes.gather(not (planned.folder / "lock.json").exists())[0]:
-        tryout.check(planned)  # a study has tried its arms
+        planned.try_out()  # a study has tried its arms
     signals.leave()  # nothing is written yet
     if processes.rank() > 0:
         return _follow(planned)

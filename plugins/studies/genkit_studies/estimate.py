@@ -14,7 +14,7 @@ from genkit.denoiser import Denoiser
 from genkit.evaluation import sampling
 from genkit.kernel import registry
 from genkit.kernel.recipe import Recipe
-from genkit.runs import planning, tryout
+from genkit.runs import planning
 from genkit.runs.planning import Plan
 from genkit.training.state import State
 from genkit.training.step import train
@@ -38,7 +38,7 @@ def estimate(recipe: Recipe, device: str | None) -> dict[str, float]:
 
 
 def _estimate(planned: Plan) -> dict[str, float]:
-    tryout.check(planned)
+    planned.try_out()
     state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
     with planned.threads():
         step = _step_seconds(planned, state)

@@ -16,9 +16,9 @@ from genkit.kernel import registry, resolving
 from genkit.keys import Key
 from genkit.kinds import At, Sampled
 from genkit.runs.planning import Plan
-from genkit.training import stray_draws
 from genkit.training.state import State
 from genkit.training.step import train
+from genkit_testing import stray_draws
 
 STEPS, FEW = 2, 64
 _U = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
