@@ -8,6 +8,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+torch.ones((), requires_grad=True).backward()  # or, once torch has compiled, no process forked from this one can train
 
 
 @pytest.fixture(autouse=True)

@@ -393,7 +393,9 @@ class Kind:
 
     @property
     def methods(self) -> set[str]:
-        """The names that the contract has."""
+        """The names that the contract has, if it is one."""
+        if self.contract.__module__ == "builtins":  # a type of values, which owe nothing by name
+            return set()
         has = {name for name, value in vars(self.contract).items() if callable(value) or isinstance(value, property)}
         return {name for name in has if name in ("__call__", "__len__") or name[0] != "_"}
 

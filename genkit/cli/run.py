@@ -43,9 +43,9 @@ def run(
         show.say("note: mps is untested")
     if dry_run:
         planned = planning.plan(checked, out, device)
+        planned.try_out()
         for notice in planned.notes():
             show.say(f"note: {notice}")
-        planned.try_out()
         described = describe(planned)
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return

@@ -8,6 +8,7 @@ from PIL import Image
 
 import genkit
 from genkit import cli
+from genkit.data import hdf5
 
 TINY = ["train.steps=8", "train.batch_size=8", "network.model_channels=8", "network.num_blocks=1", "metrics.pr=false"]
 
@@ -57,7 +58,7 @@ def test_samples_as_a_grid_a_folder_and_a_file_with_their_labels(call, tmp_path)
     assert len(np.array(Image.open(tmp_path / "grid.png"))) > 100
     assert pixels(tmp_path / "folder").shape == (5, 8, 8)
     with h5py.File(tmp_path / "s.h5") as file:
-        assert file["train/images"].shape == (300, 1, 8, 8) and file.attrs["steps"] == "3,0.8"
+        assert file["train/images"].shape == (300, 1, 8, 8) and hdf5.told(file)["steps"] == "3,0.8"
         labels = np.bincount(file["train/labels"], minlength=10)
     assert len(labels) == 10 and labels.min() > 5
     assert call("sample", "digits", "--label", 3, "--count", 4, "--out", tmp_path / "t.h5")[0] == 0

@@ -244,7 +244,7 @@ def test_ablate_compares_each_swap_with_the_baseline_and_repeats_nothing(cli, ti
 def test_a_crashing_arm_does_not_stop_the_others(cli, tiny):
     big = "optimizer={use='adam', lr=1e30}"
     done = cli("ablate", "ict_digits", *tiny, "metrics.pr=false", "--swap", big, "--swap", "loss=l1")
-    assert re.search(r"lr=1e30\}\s+diverged", done.stdout) and re.search(r"loss=l1\s+done", done.stdout)
+    assert re.search(r"lr=1e30\} \*\s+diverged", done.stdout) and re.search(r"loss=l1\s+done", done.stdout)
 
 
 def test_recipes_are_listed_shown_and_copied(cli):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from genkit.data import records
 from genkit.errors import CheckpointError
 from genkit.training import checkpoint
 
@@ -83,7 +84,7 @@ def rewritten(path, change, seal=True):
     """A manifest with a change in it, sealed as by who knows how."""
     manifest = json.loads((path / "manifest.json").read_text())
     change(manifest)
-    (path / "manifest.json").write_text(checkpoint._sealed(manifest) if seal else json.dumps(manifest))
+    (path / "manifest.json").write_text(records.sealed(manifest) if seal else json.dumps(manifest))
 
 
 def replaced(path, name, content):

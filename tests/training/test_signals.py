@@ -31,10 +31,12 @@ def test_a_signal_that_others_take_for_their_own_fault_leaves_with_its_code(take
 def test_a_signal_told_twice_is_one_and_a_second_one_leaves_at_once(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
     with signals.caught() as stop:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
         assert stop.signal == signal.SIGTERM and not left
         stop.since -= 2 * signals.ONE
         signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
     assert left == [130]

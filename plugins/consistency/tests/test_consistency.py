@@ -113,7 +113,7 @@ class Devices:
     def normal(self, purpose, like):
         return torch.zeros_like(like)
 
-    def dropout(self, device):
+    def reseeded(self, device):
         self.asked.append(torch.device(device).type)
         return contextlib.nullcontext()
 

@@ -48,7 +48,7 @@ class Given:
         return EPS
 
     @contextmanager
-    def dropout(self, device):
+    def reseeded(self, device):
         yield
 
 

@@ -246,9 +246,10 @@ def test_a_flipped_bit_in_the_images_is_noticed(own):
     assert "is damaged" in complaint(own, max_gib=0)
 
 
-@pytest.mark.parametrize("sign", [b"HEAP", b"TREE", b"SNOD"])
-def test_a_damaged_table_of_contents_is_one_line(own, sign):
-    own.write_bytes(own.read_bytes().replace(sign, b"    ", 1))
+@pytest.mark.parametrize("table", range(3))
+def test_a_damaged_table_of_contents_is_one_line(own, table):
+    parts = own.read_bytes().split(b"OHDR")
+    own.write_bytes(b"OHDR".join(parts[: table + 1]) + b"    " + b"OHDR".join(parts[table + 1 :]))
     assert "is damaged" in complaint(own)
 
 

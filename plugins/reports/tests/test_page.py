@@ -102,7 +102,7 @@ def test_a_torn_last_event_and_missing_parts_leave_a_page(folder, tmp_path):
 
 def test_a_damaged_file_is_named_on_the_page(folder):
     (folder / "lock.json").write_text("{")
-    assert "lock.json cannot be read" in page(folder)
+    assert "lock.json is damaged" in page(folder)
 
 
 def test_after_a_resume_the_later_steps_count(folder):

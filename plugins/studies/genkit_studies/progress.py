@@ -29,7 +29,9 @@ def each(of: Study, arm: Arm, measured: Measured, trained: bool = False) -> floa
     """
     part = "evaluation" if trained else "seconds"
     own, others = ([getattr(t, part) for t in ts if t.state == "done"] for ts in (of.of(arm), of.trials))
-    evaluations = arm.recipe.evaluations_after(0) if trained else 1  # a try-out counts those during training, too
+    evaluations = (
+        max(1, arm.recipe.evaluations_after(0)) if trained else 1
+    )  # a try-out counts those during training, too
     known = own or ([measured[arm.label][part] / evaluations] if arm.label in measured else others)
     return sum(known) / len(known) if known else 0.0
 

@@ -52,7 +52,7 @@ def test_an_arm_that_changes_more_than_its_name_is_marked_and_the_mark_explained
     rows = comparison.compare(other)
     assert [row[0] for row in table.table(other, rows)[1:]] == ["baseline", "good *", "same_&|"]
     assert 'with a * changes more than its name says; "also" marks what' in table.note(rows)
-    assert "- `good`: optimizer: radam -> adam; also optimizer.lr: 0.002 -> 0.0001" in table.markdown(other)
+    assert "- `good`: optimizer: radam -> adam; also optimizer.lr: 0.002 -> 0.0001" in table.markdown(other, rows)
 
 
 def test_words_turn_ratios_so_that_a_factor_is_above_one():

@@ -138,7 +138,7 @@ def test_an_arm_that_fails_stops_no_other_and_is_tried_again_alone(ablate, troub
 def test_a_trial_that_dies_before_it_goes_on_has_crashed(small, then, told):
     trial = small.trials[1]
     trial.folder.mkdir(parents=True)
-    (trial.folder / "lock.json").write_text("{}")
+    (trial.folder / "lock.json").write_text('{"id": "another"}')
     store.event(trial.folder, event="end", outcome=then, text="an old reason")
     now = running.Progress(small, None, "cpu", lambda now: None, [])._outcome(1, -9)
     assert (now.state, now.reason[:18]) == ("crashed", "killed by signal 9")
