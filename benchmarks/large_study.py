@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genkit.data import records
 from genkit_studies import comparison, page, planning, study
 from genkit_studies.ablation import ablate, ask
 from genkit_studies.study import Arm, Trial
@@ -53,7 +54,7 @@ def copied(arm: Arm, trial: Trial, model: Path, rng: np.random.Generator) -> Non
             row["figures"] = {
                 figure: float(v * np.exp(0.35 * rng.standard_normal())) for figure, v in row["figures"].items()
             }
-        path.write_text(json.dumps(told, indent=1))
+        records.write(path, told)
 
 
 def spent(*argv: str) -> tuple[float, float, str]:
