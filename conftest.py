@@ -1,11 +1,14 @@
 """One thread, runs in a folder of the test's own, and plugins as they are installed."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+
+from genkit.cli import main
 
 torch.set_num_threads(1)
 torch.ones((), requires_grad=True).backward()  # or, once torch has compiled, no process forked from this one can train
@@ -33,3 +36,21 @@ def tiny():
         "network.num_blocks=1",
         "evaluate.samples=300",
     ]
+
+
+@pytest.fixture
+def call(capsys):
+    """`call("evaluate", …)` → (stdout, stderr) of genkit in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+
+    def call(*argv, code=0):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in argv])
+        out, err = capsys.readouterr()
+        assert left.value.code == code, err
+        return out, err
+
+    yield call
+    for number, handler in before.items():
+        signal.signal(number, handler)

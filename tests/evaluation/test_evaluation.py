@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 import genkit
-from genkit.cli import main, show
+from genkit.cli import show
 from genkit.errors import DataError, RecipeError
 from genkit.evaluation import images, measuring, scoring
 from genkit.evaluation.scoring import Scorer
@@ -32,24 +31,6 @@ EDM = genkit.component("protocol", "edm-fid")
 def digits(tmp_path):
     data = registry.build(genkit.component("dataset", "digits"), Setup())
     return data, Context(spec=data.spec, data=data.identity, cache_dir=tmp_path / "cache")
-
-
-@pytest.fixture
-def call(capsys):
-    """`call("evaluate", …)` → (stdout, stderr) of genkit in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-
-    def call(*argv, code=0):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        assert left.value.code == code, err
-        return out, err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 class Drawn(torch.nn.Module):

@@ -1,7 +1,6 @@
 """Labels of samples: as often as in the training data, never of a class without images, a function of the key."""
 
 import json
-import signal
 from pathlib import Path
 
 import h5py
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 import genkit
-from genkit.cli import main
 from genkit.data import Streamed, records
 from genkit.errors import DataError
 from genkit.evaluation import sampling
@@ -33,24 +31,6 @@ class Told(torch.nn.Module):
 
     def labels(self, count=sampling.BLOCK, seed=0, label=None, index=0):
         return sampling.conditioning(self, index, count, seed, label)["label"]
-
-
-@pytest.fixture
-def call(capsys):
-    """`call("evaluate", …)` → (stdout, stderr) of genkit in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-
-    def call(*argv, code=0):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        assert left.value.code == code, err
-        return out, err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """What was measured otherwise is a record of its own, told apart by its words; a run is listed by its own protocol."""
 
 import json
-import signal
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from genkit.cli import main
 from genkit.data import records
 from genkit.evaluation import results
 from genkit.runs import store
@@ -27,24 +25,6 @@ WORDS = [
 def write_images(seed):
     with h5py.File("images.h5", "w") as file:
         file["images"] = np.random.default_rng(seed).integers(0, 256, (300, 8, 8), dtype=np.uint8)
-
-
-@pytest.fixture
-def call(capsys):
-    """`call("evaluate", …)` → (stdout, stderr) of genkit in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-
-    def call(*argv, code=0):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in argv])
-        out, err = capsys.readouterr()
-        assert left.value.code == code, err
-        return out, err
-
-    yield call
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
