@@ -158,6 +158,8 @@ class Context(Setup):
     total_steps: int = 0  # planned length K of the training, for what changes over it; 0: not told
     student: Denoiser | None = None
     load: Callable[[Source], Denoiser] = _no_models
+    times: int = 1  # numbers per sample in a network's c_noise: 2 for models of two times
+    out_channels: int = 0  # of what a network gives; 0: as many as samples have
     training: bool = True  # False where a model is loaded to be sampled: what only training needs can be left out
 
 
@@ -405,8 +407,9 @@ KINDS: dict[str, Kind] = {
     "network": Kind(
         True,
         Callable,
-        "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, K); the same context, the same weights. "
-        "`genkit.denoiser.jvp` differentiates it; a class attribute `jvp = False` says that it cannot.",
+        "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, context.times), that gives "
+        "context.out_channels; the same context, the same weights. `genkit.denoiser.jvp` differentiates it; a class "
+        "attribute `jvp = False` says that it cannot.",
     ),
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),

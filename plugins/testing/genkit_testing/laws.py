@@ -145,7 +145,10 @@ def parameterization(component: Any) -> None:
 
 
 def network(component: Any) -> None:
-    """Keeps shapes, same weights from the same context, finite under bfloat16, a forward mode that keeps the value."""
+    """Gives the shape that is asked for, takes as many times, starts from the context alone, is finite under bfloat16.
+
+    And it has a forward mode that keeps the value.
+    """
     from genkit.keys import Key
 
     built, again = registry.build(component, context()), registry.build(component, context())
@@ -154,6 +157,8 @@ def network(component: Any) -> None:
     x, c = torch.randn(3, 1, 8, 8), torch.linspace(-1.5, 1.1, 3)
     built.eval()
     require(built(x, c, {}).shape == x.shape, "changes the shape")
+    wider = registry.build(component, context(times=2, out_channels=3))
+    require(wider(x, torch.stack([c, c], 1), {}).shape == (3, 3, 8, 8), "does not give the channels asked for")
     with torch.autocast("cpu", torch.bfloat16):
         require(bool(torch.isfinite(built(x, c, {})).all()), "is not finite under bfloat16")
     if not getattr(type(component), "jvp", True):

@@ -130,11 +130,11 @@ class Embedding(nn.Module):
         classes: Number of classes; label index `classes`, and no label at all, mean "none".
     """
 
-    def __init__(self, channels: int, out: int, scale: float, times: int, context: Context) -> None:
+    def __init__(self, channels: int, out: int, scale: float, context: Context) -> None:
         super().__init__()
         self.classes = context.spec.classes
-        self.fourier = Fourier(channels, scale, times, Key(context.seed).generator("init", 1))
-        self.inner = lecun(nn.Linear(channels // 2 * 2 * times, out))
+        self.fourier = Fourier(channels, scale, context.times, Key(context.seed).generator("init", 1))
+        self.inner = lecun(nn.Linear(channels // 2 * 2 * context.times, out))
         self.outer = lecun(nn.Linear(out, out))
         self.label = nn.Embedding(self.classes + 1, out) if self.classes else None
 

@@ -23,15 +23,17 @@ class Constant:
     start: float = setting(0.0, "each number of theta at the start")
 
     def build(self, context: Context) -> nn.Module:
-        return ConstantModule(torch.full(context.spec.shape, self.start))
+        spec = context.spec
+        shape = (context.out_channels or spec.channels, spec.height, spec.width)
+        return ConstantModule(torch.full(shape, self.start))
 
 
 class ConstantModule(nn.Module):
-    """The network of `Constant`: (x (B, C, H, W), c_noise, cond) -> (B, C, H, W)."""
+    """The network of `Constant`: (x (B, C, H, W), c_noise, cond) -> (B, out, H, W)."""
 
     def __init__(self, theta: Tensor) -> None:
         super().__init__()
         self.theta = nn.Parameter(theta)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        return self.theta.expand(x.shape)
+        return self.theta.expand(len(x), *self.theta.shape)

@@ -69,7 +69,6 @@ class EdmSettings:
     dropout_max_resolution: int | None = setting(
         None, "greatest height, in pixels, of blocks with dropout (iCT's ADM: 16); none: all", check=optional(size(1))
     )
-    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=size(1))
 
     def sizes(self, spec: Spec) -> list[tuple[int, int]]:
         """Height and width of each level.

@@ -64,10 +64,11 @@ def stem(settings: EdmSettings) -> int:
 
 
 class EdmUNet(nn.Module):
-    """The network of `ncsnpp`, `ddpmpp` and `adm`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, C, H, W).
+    """The network of `ncsnpp`, `ddpmpp` and `adm`.
 
-    Every output on the way down, that of the stem included, is concatenated to the input of a block on the
-    way up. With the residual encoder a second stream of pictures runs beside the way down.
+    It is called (x (B, C, H, W), c_noise (B,) or (B, times), cond) and gives (B, out, H, W). Every output on the way
+    down, that of the stem included, is concatenated to the input of a block on the way up.
+    With the residual encoder a second stream of pictures runs beside the way down.
 
     Attributes:
         pictures: Of the residual encoder, from one level to the next; empty without it.
@@ -79,6 +80,7 @@ class EdmUNet(nn.Module):
         style, heights = settings.plan.style, [height for height, _ in sizes]
         downs, ups = list(encoder(settings, heights)), list(decoder(settings, heights))
         first, last = context.spec.channels, ups[-1].out
+        out = context.out_channels or first
         self.conditioning = _conditioning(settings, context)
         self.stem = conv(first, stem(settings), style=style)
         self.encoder = nn.ModuleList(_stage(settings, place, heights) for place in downs)
@@ -90,7 +92,7 @@ class EdmUNet(nn.Module):
             self.pictures.extend(Shrink(a, b, settings.resample_filter, style) for a, b in pairs)
         self.halves = [place.kind == "down" for place in downs]
         self.joins = [place.kind == "block" for place in ups]
-        self.norm, self.out = norm(last, style.eps), conv(last, first, gain=style.quiet, style=style)
+        self.norm, self.out = norm(last, style.eps), conv(last, out, gain=style.quiet, style=style)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         emb = self.conditioning(c_noise, cond)
@@ -118,11 +120,11 @@ def _conditioning(settings: EdmSettings, context: Context) -> Conditioning:
     width, early = settings.model_channels * settings.channel_mult_noise, settings.plan.early
     features: nn.Module
     if settings.embedding == "fourier":
-        features = Fourier(width, settings.fourier_scale, settings.times, Key(context.seed).generator("init", 1))
+        features = Fourier(width, settings.fourier_scale, context.times, Key(context.seed).generator("init", 1))
     else:
-        features = Positional(width, settings.times, endpoint=early, scale=settings.positional_scale)
+        features = Positional(width, context.times, endpoint=early, scale=settings.positional_scale)
     out, style = settings.model_channels * settings.channel_mult_emb, settings.plan.style
-    return Conditioning(features, width * settings.times, out, context.spec.classes, early=early, style=style)
+    return Conditioning(features, width * context.times, out, context.spec.classes, early=early, style=style)
 
 
 def _stage(settings: EdmSettings, place: Place, heights: list[int]) -> Stage:

@@ -27,25 +27,25 @@ class Mlp:
     width: int = setting(128, "hidden features; an even number", check=size(2))
     depth: int = setting(3, "hidden layers", check=size(1, 10**4))
     fourier_scale: float = setting(0.2, "standard deviation of the frequencies of c_noise", check=gt(0))
-    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=size(1))
 
     def build(self, context: Context) -> nn.Module:
         return seeded(context, lambda: MlpModule(self, context))
 
 
 class MlpModule(nn.Module):
-    """The network of `Mlp`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, C, H, W)."""
+    """The network of `Mlp`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, out, H, W)."""
 
     def __init__(self, settings: Mlp, context: Context) -> None:
         super().__init__()
         width, size = settings.width, context.spec.size
-        self.embedding = Embedding(width, width, settings.fourier_scale, settings.times, context)
+        self.embedding = Embedding(width, width, settings.fourier_scale, context)
         self.first, self.second = lecun(nn.Linear(size, width)), lecun(nn.Linear(width, width))
         self.hidden = nn.ModuleList(lecun(nn.Linear(width, width)) for _ in range(settings.depth))
-        self.last = lecun(nn.Linear(width, size), gain=0.0)
+        self.shape = (context.out_channels or context.spec.channels, *context.spec.shape[1:])
+        self.last = lecun(nn.Linear(width, math.prod(self.shape)), gain=0.0)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         h = self.first(x.flatten(1)) + self.second(self.embedding(c_noise, cond).to(x.dtype))
         for layer in self.hidden:
             h = h + layer(F.silu(h)) / math.sqrt(len(self.hidden))
-        return self.last(F.silu(h)).reshape(x.shape)
+        return self.last(F.silu(h)).unflatten(1, self.shape)

@@ -40,7 +40,6 @@ class UNet:
     dropout: float = setting(0.0, "chance that a feature is dropped in a block", check=and_(ge(0), lt(1)))
     fourier_scale: float = setting(0.02, "standard deviation of the frequencies of c_noise (CT: 16)", check=gt(0))
     channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=size(1, 10**4))
-    times: int = setting(1, "numbers per sample in c_noise (2 for networks of two times)", check=size(1))
 
     def build(self, context: Context) -> nn.Module:
         """The network, with weights from `context.seed` alone.
@@ -81,7 +80,7 @@ def _sizes(height: int, width: int, count: int) -> list[tuple[int, int]]:
 
 
 class UNetModule(nn.Module):
-    """The network of `UNet`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, C, H, W)."""
+    """The network of `UNet`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, out, H, W)."""
 
     def __init__(self, settings: UNet, sizes: list[tuple[int, int]], context: Context) -> None:
         super().__init__()
@@ -95,7 +94,7 @@ class UNetModule(nn.Module):
             return nn.ModuleList(Stage(block, Attention(out) if attended else None) for block, attended in made)
 
         self.halves = [small != large for large, small in itertools.pairwise(sizes)]
-        self.embedding = Embedding(width, emb, settings.fourier_scale, settings.times, context)
+        self.embedding = Embedding(width, emb, settings.fourier_scale, context)
         self.stem = conv(context.spec.channels, width)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()  # of levels, each a list of stages
         for i, out in enumerate(widths):
@@ -103,7 +102,7 @@ class UNetModule(nn.Module):
         self.middle = stages([widths[-1]], widths[-1], -1)[0]
         for i, out in enumerate(widths):
             self.up.append(stages([widths[min(i + 1, len(widths) - 1)] + out] + [2 * out] * (depth - 1), out, i))
-        self.norm, self.out = norm(width), conv(width, context.spec.channels, gain=0.0)
+        self.norm, self.out = norm(width), conv(width, context.out_channels or context.spec.channels, gain=0.0)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         emb = self.embedding(c_noise, cond)

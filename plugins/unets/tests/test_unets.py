@@ -79,7 +79,7 @@ def test_unet_refuses_what_cannot_be_in_one_line_that_names_the_setting(settings
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"channel_mult": ()}, {"num_blocks": 0}, {"dropout": 1.0}, {"times": 0}])
+@pytest.mark.parametrize("settings", [{"channel_mult": ()}, {"num_blocks": 0}, {"dropout": 1.0}])
 def test_unet_checks_its_settings(settings):
     with pytest.raises(ValueError):
         UNet(**settings)
@@ -125,7 +125,8 @@ def test_network_sees_noise_level_and_label_and_none_means_the_last_index(networ
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_c_noise_may_have_several_times_and_each_counts(network):
-    net = awake(attrs.evolve(network, times=2, fourier_scale=0.5).build(context())).eval()
+    told = attrs.evolve(context(), times=2)
+    net = awake(attrs.evolve(network, fourier_scale=0.5).build(told)).eval()
     x, c = torch.randn(3, 1, 8, 8), torch.zeros(3, 2)
     first, second = (net(x, c + torch.tensor(by), {}) for by in ([1.0, 0.0], [0.0, 1.0]))
     assert (first - net(x, c, {})).abs().max() > 1e-4
@@ -286,7 +287,7 @@ def test_dropout_is_on_in_training_only():
 
 
 def test_embedding_is_of_the_c_noise_that_float32_gives_whatever_the_autocast():
-    embedding = Embedding(16, 16, 0.02, 1, context()).fourier
+    embedding = Embedding(16, 16, 0.02, context()).fourier
     c = torch.tensor([1.0, 1.0001])
     with torch.autocast("cpu", torch.bfloat16):
         out = embedding(c)

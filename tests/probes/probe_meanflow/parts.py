@@ -57,7 +57,7 @@ class MeanFlow:
 class MeanFlowProgram(Program):
     def __init__(self, settings, context):
         super().__init__()
-        network = build(attrs.evolve(settings.network, times=2), context)
+        network = build(settings.network, attrs.evolve(context, times=2))
         parameterization = build(settings.parameterization, context)
         self.student = Denoiser(network, parameterization, context.spec, build(settings.sampler, context))
         self.log_weight = nn.Linear(2, 1)
