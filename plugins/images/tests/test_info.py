@@ -18,6 +18,7 @@ from genkit.data import hdf5
 from genkit.errors import DataError
 from genkit.kernel.loading import load_recipe
 from genkit.kinds import Setup
+from genkit_images import about
 from genkit_images.folder import ImageFolder
 from genkit_images.hdf5 import Hdf5
 
@@ -150,10 +151,21 @@ def test_the_remedy_for_arrays_works():
 
 
 def test_a_folder_comes_with_the_line_that_learns_it(capsys):
-    """Quoted, named as the folder, evaluated by as many samples as there are pictures; it is a recipe that runs."""
+    """Quoted, named as the folder, as many samples as pictures, as long as they bear; it is a recipe that runs."""
     Path("photos").rename("my photos")
     out = call(capsys, "my photos")[1]
     line = "genkit run ict_photos 'dataset.path=my photos' dataset.size=4 name=my-photos evaluate.samples=6"
+    line += " train.steps=500"
     assert out.splitlines()[-1] == f"to learn them: {line}"
     recipe = load_recipe("ict_photos", shlex.split(line)[3:])
     assert (recipe.name, recipe.dataset.size, recipe.evaluate.samples) == ("my-photos", 4, 6)
+
+
+def test_a_photo_is_met_a_hundred_times_until_the_recipe_is_long_enough():
+    def line(photos):
+        return about.learning(Path("p"), {"height": 64, "width": 48, "samples": photos}).split()[-2:]
+
+    assert line(1000) == ["evaluate.samples=1000", "train.steps=6250"]
+    recipe = load_recipe("ict_photos", overrides=["dataset.path=p"])
+    assert (recipe.train.steps, recipe.train.batch_size) == (12_000, 16)
+    assert line(1920) == ["name=p", "evaluate.samples=1920"] and line(9999)[-1] == "evaluate.samples=5000"
