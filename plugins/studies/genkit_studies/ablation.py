@@ -36,7 +36,7 @@ def ask(
 
     Args:
         recipe: A recipe, or a study file, by path or name; with `origin` alone it is the recipe to arrive at.
-        swaps: `slot=name[,name…]`, `slot={use="name", …}` or `key.path=value[,value…]`.
+        swaps: `slot=name[,name…]`, `slot={use="name", …}`, `key.path=value[,value…]` or `recipe=name[,name…]`.
         overrides: `key.path=value`, for all arms.
         origin: The recipe to start from; the factors are what makes `to` of it.
         told: `design`, `seeds`, `metric` or `name`, over what is said elsewhere.
@@ -63,7 +63,7 @@ def ask(
         other = to or recipe
         found = factors.between(base, recipes.load_recipe(str(other), overrides), Place(str(other), None, Path.cwd()))
     else:
-        found = factors.of_swaps(base, swaps)
+        found = factors.of_swaps(base, swaps, lambda name: recipes.load_recipe(name, overrides))
     return Question(**{"name": base.name, "base": layers, "factors": found, "notices": tuple(notices), **told})
 
 

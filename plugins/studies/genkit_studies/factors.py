@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from genkit.errors import GenkitError, RecipeError
 from genkit.kernel import resolving, tables, toml
@@ -15,7 +17,21 @@ from genkit.kernel.toml import Key, Place
 from genkit.kinds import fields
 from genkit_studies.designs import Factor, Option
 
+Load = Callable[[str], Recipe]
 SHARED = ("metrics", "evaluate", "trackers", "name", "genkit")  # what all arms have alike
+
+
+def edits(recipe: Recipe, name: str, value: Any, place: Place, load: Load) -> tuple[Edit, ...]:
+    """The edits that `name = value` means; `recipe = NAME` is that recipe, on this one's data and with its [train].
+
+    Raises:
+        RecipeError: All arms share what is named; or the other recipe does not differ.
+    """
+    if name != "recipe":
+        return (edit(recipe, name, value, place),)
+    other = load(str(value))
+    other = attrs.evolve(other, dataset=recipe.dataset, train=recipe.train)
+    return tuple(made for factor in between(recipe, other, place) for made in factor.options[0].edits)
 
 
 def edit(recipe: Recipe, name: str, value: Any, place: Place) -> Edit:
@@ -51,8 +67,11 @@ def _is_slot(recipe: Recipe, key: Key) -> bool:
 # ---- from the command line -----------------------------------------------------------------------
 
 
-def of_swaps(recipe: Recipe, swaps: Sequence[str]) -> tuple[Factor, ...]:
+def of_swaps(recipe: Recipe, swaps: Sequence[str], load: Load) -> tuple[Factor, ...]:
     """Factors from `slot=name[,name…]`, `slot={use="name", …}` and `key.path=value[,value…]`, one for each key.
+
+    Args:
+        load: Gives another recipe by its name, with what is changed for all arms.
 
     Raises:
         RecipeError: A swap is wrong, empty, or stands twice; every problem at once.
@@ -70,7 +89,7 @@ def of_swaps(recipe: Recipe, swaps: Sequence[str]) -> tuple[Factor, ...]:
                 label = f"{name}={text}"
                 if any(label == known.label for known in options.get(name, [])):
                     raise RecipeError(f"--swap {label!r}", "stands twice", "name each swap once")
-                option = Option(label=label, edits=(edit(recipe, name, tables.value_of(text), place),))
+                option = Option(label=label, edits=edits(recipe, name, tables.value_of(text), place, load))
                 options.setdefault(name, []).append(option)
         except GenkitError as error:
             problems.append(error)

@@ -23,7 +23,8 @@ values = [0.01, 0.1]
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import attrs
 
 from genkit.errors import GenkitError, RecipeError
 from genkit.kernel import loading, resolving, tables, toml
-from genkit.kernel.recipe import FORMAT, Recipe
+from genkit.kernel.recipe import FORMAT
 from genkit.kernel.resolving import Problems
 from genkit.kernel.tables import Edit, Layers
 from genkit.kernel.toml import Place, Places
@@ -40,6 +41,7 @@ from genkit_studies import factors
 from genkit_studies.designs import Factor, Option, Question
 
 _v = attrs.validators
+Meant = Callable[[str, Any, Place], tuple[Edit, ...]]  # the edits that `name = value` means, as told at a place
 
 
 @attrs.frozen(kw_only=True)
@@ -69,7 +71,7 @@ class FactorTable:
     label: str = setting("", "what its arm is called")
     change: Any = setting(None, "what it changes: {slot = component, key = value, …}")
     without: Any = setting(None, "what a recipe that has it is changed to, to be without")
-    key: str = setting("", "the slot or setting of `values`")
+    key: str = setting("", "the slot or setting of `values`; or recipe, whose values are other recipes")
     values: Any = setting((), "an option each")
     labels: tuple[str, ...] = setting((), "what they are called")
 
@@ -111,14 +113,21 @@ def question(path: Path, overrides: Sequence[str] = ()) -> Question:
     resolving.stop(problems)
     start, shared = _start(file, path), _shared(file, places, problems)
     resolving.stop(problems)
-    layers, notices = _layers(start, shared, overrides)
+
+    def near(name: str) -> tuple[Layers, list[str]]:
+        return _layers(_near(name, path), shared, overrides)
+
+    layers, notices = near(start)
     base = loading.resolved(layers, notices)
     if file.origin:
-        other = loading.resolved(*_layers(_near(file.to, path), shared, overrides))
+        other = loading.resolved(*near(file.to))
         found = factors.between(base, other, Place(str(path), None, path.parent))
     else:
         tables_ = file.factor if isinstance(file.factor, list | tuple) else [file.factor]
-        found = tuple(made for i, table in enumerate(tables_, 1) if (made := _factor(i, table, base, places, problems)))
+        edits = partial(factors.edits, base, load=lambda name: loading.resolved(*near(name)))
+        found = tuple(
+            made for i, table in enumerate(tables_, 1) if (made := _factor(i, table, edits, places, problems))
+        )
     problems += _unknown_exclusions(file, found, places)
     resolving.stop(problems)
     told = {name: getattr(file, name) for name in ("design", "baseline", "seeds", "metric")}
@@ -131,7 +140,7 @@ def question(path: Path, overrides: Sequence[str] = ()) -> Question:
 def _start(file: StudyFile, path: Path) -> str:
     if bool(file.recipe) == bool(file.origin) or bool(file.origin) != bool(file.to):
         raise RecipeError(path, "names no recipe to start from", 'give recipe = "…", or from = "…" and to = "…"')
-    return _near(file.recipe or file.origin, path)
+    return file.recipe or file.origin
 
 
 def _near(name: str, path: Path) -> str:
@@ -155,7 +164,7 @@ def _layers(recipe: str, shared: Iterable[Edit], overrides: Iterable[str]) -> tu
     return tables.override(tables.edited(layers, shared), overrides), notices
 
 
-def _factor(number: int, table: Any, base: Recipe, places: Places, problems: Problems) -> Factor | None:
+def _factor(number: int, table: Any, meant: Meant, places: Places, problems: Problems) -> Factor | None:
     """One table [[factor]]; None if there was a problem."""
     key, before = ("factor", str(number)), len(problems)
     given = resolving.settings(FactorTable, table, key, problems, places)
@@ -168,10 +177,10 @@ def _factor(number: int, table: Any, base: Recipe, places: Places, problems: Pro
         if not isinstance(changes, Mapping) or not changes:
             problems.append(RecipeError(where, f"expected a table of changes, got {changes!r}", "{ loss = 'l2' }"))
             return ()
-        found = []
+        found: list[Edit] = []
         for name, value in changes.items():
             try:
-                found.append(factors.edit(base, name, value, place))
+                found += meant(name, value, place)
             except GenkitError as error:
                 problems.append(error)
         return tuple(found)

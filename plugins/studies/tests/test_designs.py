@@ -113,6 +113,26 @@ def test_two_recipes_are_a_baseline_and_the_factors_between_them():
     assert not changes_of.differences(out[0].recipe, theirs) and all(len(arm.changes) == 1 for arm in out[1:])
 
 
+def test_an_arm_may_be_another_recipe_on_the_data_and_for_the_length_of_this_one():
+    Path("b.toml").write_text(
+        'extends = "ct_digits"\n[train]\nbatch_size = 8\n[dataset]\nuse = "ring"\n[loss]\nuse = "l1"\n'
+    )
+    base, other, ct = arms("recipe=b.toml,ct_digits", overrides=["train.steps=7", "network.dropout=0.1"])
+    theirs, l1 = (
+        load_recipe("ct_digits", ["train.steps=7", "network.dropout=0.1", *more]) for more in ([], ["loss.use=l1"])
+    )
+    assert other.recipe.dataset == base.recipe.dataset and other.recipe.train == base.recipe.train
+    assert not changes_of.differences(ct.recipe, theirs) and not changes_of.differences(other.recipe, l1)
+    assert (other.label, ct.label) == ("recipe=b.toml", "recipe=ct_digits") and "also" not in " ".join(ct.changes)
+    with pytest.raises(RecipeError, match="do not differ in what is trained"):
+        arms("recipe=ict_digits")
+    Path("s.toml").write_text(
+        'genkit = 1\nrecipe = "ict_digits"\n[[factor]]\nkey = "recipe"\nvalues = ["b.toml"]\nlabels = ["CT"]\n'
+    )
+    (_, told) = arms(recipe="s.toml", overrides=["train.steps=7", "network.dropout=0.1"])
+    assert told.label == "CT" and not changes_of.differences(told.recipe, l1)
+
+
 def test_settings_of_training_are_factors_and_the_seed_is_none():
     Path("b.toml").write_text('extends = "ict_digits"\n[train]\nbatch_size = 8\nseed = 5\n')
     found = arms(recipe=None, origin="ict_digits", to="b.toml", design="add-on")
