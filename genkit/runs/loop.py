@@ -87,6 +87,7 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
 def _log(planned: Plan, k: int, figures: dict[str, float], elapsed: float, rate: float, hooks: Hooks) -> None:
     left = round(_images_left(planned, k) / rate, 1)
     told = {"elapsed": round(elapsed, 3), "images_per_sec": round(rate, 1), "left_sec": left}
+    told["memory"] = processes.peak_memory(planned.context.device)
     hooks.tell(event="step", k=k, figures=figures, **told)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -100,6 +101,13 @@ def average(tensors: Iterable[Tensor | None]) -> None:
         _together(dist.all_reduce, flat)
         for tensor, mean in zip(group, torch.split(flat, [t.numel() for t in group]), strict=True):
             tensor.copy_(mean.view_as(tensor))
+
+
+def peak_memory(device: str) -> int:
+    """Most bytes that this process has held at a time: of tensors on a GPU, of everything on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def gather(thing: Any) -> list[Any]:

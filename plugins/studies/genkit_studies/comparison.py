@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf, isfinite, nan
+from statistics import fmean
 
 import attrs
 
@@ -21,12 +22,16 @@ class Row:
     """One arm. `figures`, `effects` and `noise` are by the figure's name; what cannot be said is absent.
 
     Attributes:
+        milliseconds: Of training, for each image that was seen.
+        memory: The most bytes that a training held at a time; 0 where that is not known.
         families: By figure, how all arms were compared; the same in every row.
     """
 
     arm: Arm
     state: str
     seconds: float
+    milliseconds: float
+    memory: int
     figures: Mapping[str, Estimate]
     effects: Mapping[str, Effect]
     families: Mapping[str, Family]
@@ -63,6 +68,8 @@ def _row(of: Study, arm: Arm, values: Mapping[str, list[float]], families: Mappi
         arm=arm,
         state=study.states(trials),
         seconds=sum(t.seconds for t in trials),
+        milliseconds=1000 * fmean([1 / t.images_per_sec for t in trials if t.images_per_sec] or [0]),
+        memory=max((t.memory for t in trials), default=0),
         figures={name: statistics.estimate(v, families[name].ratio) for name, v in values.items() if v},
         effects={name: family.effects[label] for name, family in families.items() if label in family.effects},
         families=families,

@@ -168,8 +168,9 @@ def _samples(of: Study, arms: list[Arm]) -> list[str]:
 
 def _arms(of: Study, rows: list[Row]) -> str:
     """What each arm changes, what it cost, and where its runs are."""
-    table = [["arm", "changes", "seconds", "runs"]]
+    told = [["arm", "changes", "seconds", *table.COSTS, "runs"]]
     for row in rows:
         runs = ", ".join(trial.folder.name for trial in of.of(row.arm))
-        table.append([row.arm.label, "; ".join(row.arm.changes) or comparison.GAP, f"{row.seconds:.0f}", runs])
-    return html.section("Arms", html.table(table))
+        changes = "; ".join(row.arm.changes) or comparison.GAP
+        told.append([row.arm.label, changes, f"{row.seconds:.0f}", *table.costs(row), runs])
+    return html.section("Arms", html.table(told))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -129,6 +130,7 @@ def refresh(trial: Trial, recipe: Recipe, otherwise: str = "todo", reason: str =
     told = store.events(trial.folder)
     trained = recipe.train.steps in map(checkpoint.step_of, checkpoint.present(trial.folder / "checkpoints"))
     blank = attrs.evolve(trial, figures={}, by_seed={}, trained=trained, seconds=seconds(told), evaluation=0.0)
+    blank = attrs.evolve(blank, **cost(told))
     if who := store.holder(trial.folder):
         return attrs.evolve(blank, state="running", reason=f"held by {who}")
     ends = [e for e in told if e.get("event") in ("end", "start", "resume")]
@@ -174,6 +176,14 @@ def seconds(told: Sequence[Mapping[str, Any]]) -> float:
         if kind == "end":
             total, begun, last = total + last - begun, 0.0, 0.0
     return round(max(total + last - begun, 0.0), 3)
+
+
+def cost(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Images a second and peak memory of a training, as its events tell them."""
+    steps = [event for event in told if event.get("event") == "step"]
+    rates = [event["images_per_sec"] for event in steps]
+    peak = max((event.get("memory", 0) for event in steps), default=0)
+    return {"images_per_sec": statistics.median(rates) if rates else 0.0, "memory": peak}
 
 
 def by_seed_of(evaluation: dict[str, Any]) -> dict[str, list[float]]:

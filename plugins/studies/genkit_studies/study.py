@@ -50,6 +50,8 @@ class Trial:
         trained: Whether its last checkpoint is there, so that what it lacks is an evaluation.
         seconds: What its training took, over all sessions, and the evaluation that `figures` are of; 0 if not begun.
         evaluation: The part of that evaluation in it.
+        images_per_sec: Of its training, the median of what it told; 0 before.
+        memory: The most bytes that its training held at a time.
         reason: One line on why it is not done.
     """
 
@@ -63,6 +65,8 @@ class Trial:
     trained: bool = False
     seconds: float = 0.0
     evaluation: float = 0.0
+    images_per_sec: float = 0.0
+    memory: int = 0
     reason: str = ""
 
 

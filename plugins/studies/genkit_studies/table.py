@@ -18,7 +18,7 @@ AGAINST = "against the baseline"
 COLUMNS = (
     "arm", "state", "figure", "better", "n", "mean", "interval", "low", "high",
     "scale", "effect", "effect_interval", "effect_low", "effect_high", "p", "procedure", "level",
-    "training_noise", "evaluation_noise", "seconds",
+    "training_noise", "evaluation_noise", "seconds", "milliseconds_an_image", "memory_bytes",
 )  # fmt: skip
 PROCEDURES = {
     "dunnett": "Dunnett's test with the variance of all arms pooled",
@@ -55,6 +55,21 @@ def table(of: Study, rows: list[Row], figure: str = "") -> list[list[str]]:
     return [head, *body]
 
 
+COSTS = ["ms an image", "GB"]
+
+
+def costs(row: Row) -> list[str]:
+    """What an arm's training takes: time for each image that is seen, and memory."""
+    time, memory = row.milliseconds, row.memory
+    return [f"{time:.3g}" if time else GAP, f"{memory / 1e9:.2g}" if memory else GAP]
+
+
+def _priced(of: Study, rows: list[Row]) -> list[list[str]]:
+    """The table with what arms cost."""
+    head, *body = table(of, rows)
+    return [[*head, *COSTS], *([*line, *costs(row)] for line, row in zip(body, rows, strict=True))]
+
+
 def cells(row: Row, name: str) -> list[str]:
     """A figure of an arm, and what it is against the baseline, as text."""
     one = row.effects.get(name)
@@ -87,7 +102,7 @@ def _procedures(rows: list[Row]) -> str:
 
 def markdown(of: Study, rows: list[Row]) -> str:
     """`table.md`."""
-    head, *body = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in r] for r in table(of, rows)]
+    head, *body = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in r] for r in _priced(of, rows)]
     lines = [f"| {' | '.join(r)} |" for r in (head, ["---"] * len(head), *body)]
     changes = [f"- `{row.arm.label}`: {'; '.join(row.arm.changes)}" for row in rows if row.arm.changes]
     return "\n".join([*lines, "", *sentences(of, rows), note(rows), "", *changes, ""])
@@ -95,7 +110,7 @@ def markdown(of: Study, rows: list[Row]) -> str:
 
 def latex(of: Study, rows: list[Row]) -> str:
     r"""`table.tex`, for `\usepackage{booktabs}`."""
-    told = table(of, rows)
+    told = _priced(of, rows)
     head, *body = [" & ".join(map(_tex, r)) + r" \\" for r in told]
     lines = [
         rf"\begin{{tabular}}{{{'ll'.ljust(len(told[0]), 'r')}}}",
@@ -156,7 +171,8 @@ def _lines(of: Study, row: Row) -> list[dict[str, Any]]:
             line |= {"procedure": family.procedure, "level": family.level} if e.kind == "interval" else {}
         if noise := row.noise.get(name):
             line |= {"training_noise": noise.training, "evaluation_noise": noise.evaluation}
-        found.append({**line, "seconds": row.seconds})
+        costs = {"milliseconds_an_image": row.milliseconds, "memory_bytes": row.memory}
+        found.append({**line, "seconds": row.seconds, **costs})
     return found
 
 

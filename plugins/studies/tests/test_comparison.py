@@ -156,9 +156,20 @@ def test_noise_of_evaluation_stands_beside_that_of_training(tmp_path):
     assert [row[-1] for row in table.table(several, rows)[1:]] == ["0.05, 0.14", "–", "–"]
     said = table.markdown(several, comparison.compare(several))
     assert "Noise of baseline, as standard deviations: 0.05 of training, 0.14 of evaluation." in said
-    assert table.latex(several, comparison.compare(several)).startswith(r"\begin{tabular}{llrrr}")
+    assert table.latex(several, comparison.compare(several)).startswith(r"\begin{tabular}{llrrrrr}")
     line = next(csv.DictReader(table.comma_separated(several, comparison.compare(several)).splitlines()))
     assert (float(line["training_noise"]), float(line["evaluation_noise"])) == pytest.approx((0.05, 0.02**0.5))
+
+
+def test_what_an_arm_costs_stands_in_the_files(tmp_path):
+    one = made(tmp_path)
+    costs = {"images_per_sec": 250.0, "memory": 1_500_000_000}
+    trials = (attrs.evolve(one.trials[0], **costs), attrs.evolve(one.trials[1], **costs | {"images_per_sec": 500.0}))
+    one = attrs.evolve(one, trials=(*trials, *one.trials[2:]))
+    rows = comparison.compare(one)
+    first, second = (line for line in table.markdown(one, rows).splitlines()[2:4])
+    assert first.endswith("| 3 | 1.5 |") and second.endswith("| – | – |")  # (4 + 2) / 2 ms
+    assert table.as_plain(one, rows)["rows"][0]["lines"][0]["memory_bytes"] == 1_500_000_000
 
 
 def test_one_seed_claims_nothing(tmp_path):

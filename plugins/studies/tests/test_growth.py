@@ -155,6 +155,15 @@ def test_the_time_of_a_training_is_without_its_last_evaluation():
     assert planning.seconds(events) == 10 + 20 - 4
 
 
+def test_what_a_training_costs_is_told_by_its_steps(ablate):
+    told = [{"event": "step", "images_per_sec": r, "memory": m} for r, m in ((90.0, 7), (300.0, 9), (310.0, 9))]
+    assert planning.cost([*told, {"event": "end"}]) == {"images_per_sec": 300.0, "memory": 9}
+    assert planning.cost([{"event": "start"}]) == {"images_per_sec": 0.0, "memory": 0}
+    ablate("--swap", "loss=l2")
+    trial = only().trials[0]
+    assert trial.images_per_sec > 0 and 1e7 < trial.memory < 1e12
+
+
 def test_what_is_only_evaluated_is_estimated_so(ablate):
     ablate(*L2, "--seeds", "1")
     one = only()
