@@ -1,12 +1,12 @@
 """Consistency models: the objective, its parameterization, the path of training, the sampler, and editing."""
 
-from genkit.hookspecs import hookimpl, lazy
+from genkit.hookspecs import Offer, hookimpl, lazy
 
 GENKIT_API = 1
 
 
 @hookimpl
-def genkit_objective():
+def genkit_objective() -> Offer:
     return {
         "consistency": lazy(
             "genkit_consistency.objective:Consistency",
@@ -16,7 +16,7 @@ def genkit_objective():
 
 
 @hookimpl
-def genkit_parameterization():
+def genkit_parameterization() -> Offer:
     return {
         "boundary": lazy(
             "genkit_consistency.parameterization:Boundary",
@@ -30,19 +30,19 @@ def genkit_parameterization():
 
 
 @hookimpl
-def genkit_pairs():
+def genkit_pairs() -> Offer:
     return {
         "grid": lazy("genkit_consistency.pairs:Grid", "Neighbours on the Karras grid of N(k) levels, by the noise law.")
     }
 
 
 @hookimpl
-def genkit_path():
+def genkit_path() -> Offer:
     return {"same-noise": lazy("genkit_consistency.paths:SameNoise", "x_r = x0 + r eps: consistency training.")}
 
 
 @hookimpl
-def genkit_sampler():
+def genkit_sampler() -> Offer:
     return {
         "consistency": lazy(
             "genkit_consistency.sampler:Multistep", "One step from noise to data, then noise again and a step each."
@@ -51,7 +51,7 @@ def genkit_sampler():
 
 
 @hookimpl
-def genkit_commands():
+def genkit_commands() -> Offer:
     return {
         "search-steps": lazy(
             "genkit_consistency.commands:search_steps", "Search the levels of further sampling steps."

@@ -34,12 +34,16 @@ class Multistep:
 
     def fits(self, recipe: Recipe) -> None:
         """Raises RecipeError where levels do not fall within [levels]; default ones only where steps ask for them."""
-        listed = attrs.fields(Multistep).levels.default != self.levels
+        listed = attrs.fields(type(self)).levels.default != self.levels
         for steps in {*recipe.evaluate.steps, 1 + listed * len(self.levels)}:
-            MultistepSampler(levels=recipe.levels, listed=self.levels).after_first(steps)
+            self.within(recipe.levels).after_first(steps)
 
     def build(self, context: Context) -> MultistepSampler:
-        return MultistepSampler(levels=context.levels, listed=self.levels)
+        return self.within(context.levels)
+
+    def within(self, levels: Levels) -> MultistepSampler:
+        """The sampler on a range of levels."""
+        return MultistepSampler(levels=levels, listed=self.levels)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +66,7 @@ class MultistepSampler:
         elif steps - 1 <= len(self.listed):
             found = list(self.listed[: steps - 1])
         else:
-            found = self.levels.sigmas(steps + 1).flip(0)[1:-1].tolist()
+            found = self.grid(steps)
         chain = [self.levels.sigma_max, *found]
         if not (all(b < a for a, b in zip(chain, found, strict=False)) and chain[-1] > self.levels.sigma_min):  # or NaN
             raise RecipeError(
@@ -71,6 +75,10 @@ class MultistepSampler:
                 "list them descending, within [levels]",
             )
         return found
+
+    def grid(self, steps: int) -> list[float]:
+        """The levels after the first of so many steps, where they are not listed: those of the Karras grid."""
+        return self.levels.sigmas(steps + 1).flip(0)[1:-1].tolist()
 
     def nfe(self, steps: int | Sequence[float]) -> int:
         return 1 + len(self.after_first(steps))
