@@ -112,6 +112,7 @@ class Spec:
         sigma_data: Standard deviation of the data; 0.5 for images in [-1, 1].
         flip: Whether a mirrored sample is as good as the sample.
         counts: How many training samples each class has; empty where that is not known.
+        augment: How many numbers tell how a training sample was changed, `cond["augment"]`; 0: samples are as they are.
     """
 
     channels: int
@@ -122,6 +123,7 @@ class Spec:
     sigma_data: float = 0.5
     flip: bool = False
     counts: tuple[int, ...] = attrs.field(default=(), converter=tuple)
+    augment: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -164,7 +166,10 @@ class Context(Setup):
 
 
 class Batch(NamedTuple):
-    """Samples and their conditioning, first axis B. `cond["label"]` is int64; `classes` is "none"."""
+    """Samples and their conditioning, first axis B. `cond["label"]` is int64; `classes` is "none".
+
+    `cond["augment"]` is float32 (B, spec.augment); zeros, and none at all, mean "as it is".
+    """
 
     x: Tensor
     cond: dict[str, Tensor]
@@ -199,6 +204,8 @@ class Data(Protocol):
     `identity` hashes the content, whatever its path. `held_out` are samples never trained on, or None. An attribute
     `notices`, a tuple of lines, is optional: what a run says as it starts, such as which files were left out. So is
     `labels`, int64 (N,), those of all samples: by their shares the labels of generated samples are drawn, else evenly.
+    So is `augment`, a function (Batch, Key) -> Batch that changes prepared training batches, and only these, and tells
+    networks how by `cond["augment"]`; a component's settings whose names begin with `augment` are for it alone.
     `genkit.data.Resident` and `genkit.data.Streamed` are ready-made.
     """
 
@@ -409,7 +416,8 @@ KINDS: dict[str, Kind] = {
         Callable,
         "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, context.times), that gives "
         "context.out_channels; the same context, the same weights. `genkit.denoiser.jvp` differentiates it; a class "
-        "attribute `jvp = False` says that it cannot.",
+        "attribute `jvp = False` says that it cannot. It may have `adapted(state)`: weights to start from as it takes "
+        "them, and lines on what it left out or added.",
     ),
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),

@@ -32,6 +32,7 @@ class Resident:
         cond: Conditioning of all samples, first axis N.
         identity: Hash of the content.
         decoder: Model space to uint8 images; `quantise` unless told otherwise.
+        augment: What changes training batches, if anything does.
         notices: What a run should say of the data as it starts.
     """
 
@@ -42,6 +43,7 @@ class Resident:
     held_out: Data | None = None
     decoder: Callable[[Tensor], Tensor] = quantise
     notices: tuple[str, ...] = ()
+    augment: Callable[[Batch, Key], Batch] | None = None
 
     def __attrs_post_init__(self) -> None:
         if len(self.x) == 0:
@@ -78,6 +80,7 @@ class Streamed:
     labels: Tensor | None = None
     held_out: Data | None = None
     notices: tuple[str, ...] = ()
+    augment: Callable[[Batch, Key], Batch] | None = None
 
     def __len__(self) -> int:
         return self.count
@@ -123,9 +126,9 @@ def batches(data: Data, seed: int, first: int, batch_size: int, rank: int = 0, w
     """This rank's prepared batches of steps first, first + 1, …, the next one read ahead if streamed.
 
     Step k holds the global positions k batch_size … (k + 1) batch_size - 1, cut evenly over ranks; so are its
-    draws, and any number of processes sees the same images, mirrored alike.
+    draws, and any number of processes sees the same images, mirrored and augmented alike.
     """
-    share = batch_size // world
+    share, augment = batch_size // world, getattr(data, "augment", None)
 
     def read(k: int) -> Batch:
         indices = order(seed, k * batch_size + rank * share, share, len(data))
@@ -133,7 +136,8 @@ def batches(data: Data, seed: int, first: int, batch_size: int, rank: int = 0, w
 
     reader = _ahead(read, first) if isinstance(data, Streamed) else map(read, count(first))
     for k, batch in zip(count(first), reader, strict=False):
-        yield prepare(batch, data.spec, Key(seed, k, rank, world=world))
+        prepared = prepare(batch, data.spec, key := Key(seed, k, rank, world=world))
+        yield augment(prepared, key) if augment else prepared
 
 
 def _ahead(read: Callable[[int], Batch], k: int) -> Iterator[Batch]:

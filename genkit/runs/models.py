@@ -149,6 +149,8 @@ def start_from(program: Program, source: Source) -> None:
     state, prefix = weights.unwrapped(program.student.network, state)
     if prefix:
         program.notices += (f"{source.origin}: every name begins with {prefix!r}, which is left out",)
+    state, told = getattr(program.student.network, "adapted", lambda state: (state, ()))(state)
+    program.notices += tuple(f"{source.origin}: {line}" for line in told)
     weights.fit(program.student.network, state, source.origin)
     program.student.network.load_state_dict(state)
     program.started()
