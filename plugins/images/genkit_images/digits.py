@@ -9,12 +9,13 @@ import attrs
 from genkit.data import hdf5
 from genkit.kinds import Data, Setup, Spec, setting
 from genkit_images.arrays import resident
+from genkit_images.augment import Augmented
 
 FILE = Path(__file__).with_name("digits.h5")
 
 
 @attrs.frozen(kw_only=True)
-class Digits:
+class Digits(Augmented):
     """UCI handwritten digits: 1,797 grey 8x8 images, 180 held out.
 
     Grey levels 0 … 16 scaled to 0 … 255; 18 images of each class are held out by the file itself.
@@ -28,7 +29,7 @@ class Digits:
     def build(self, setup: Setup) -> Data:
         spec = Spec(channels=1, height=8, width=8, classes=10 if self.labels else 0)
         held_out = self._part("held_out", spec, setup, None)
-        return self._part("train", spec, setup, held_out)
+        return self.augmented(self._part("train", spec, setup, held_out))
 
     def _part(self, group: str, spec: Spec, setup: Setup, held_out: Data | None) -> Data:
         with hdf5.opened(FILE) as file:

@@ -11,6 +11,7 @@ import numpy as np
 
 from genkit.kinds import Data, Setup, Spec, setting
 from genkit_images.arrays import located, resident
+from genkit_images.augment import Augmented
 from genkit_images.notices import few, summary
 from genkit_images.pictures import Picture, decoded
 from genkit_images.walking import classes_of, of_classes, pictures_below
@@ -19,7 +20,7 @@ FEWEST = 16  # held-out pictures
 
 
 @attrs.frozen(kw_only=True)
-class ImageFolder:
+class ImageFolder(Augmented):
     """Every picture below a folder, decoded once.
 
     PNG, JPEG, BMP, WebP, GIF, TIFF, PPM, PGM and PBM, in the order of their names; hidden files are
@@ -65,7 +66,7 @@ class ImageFolder:
         def part(rows: np.ndarray, held_out: Data | None = None, said: tuple[str, ...] = ()) -> Data:
             return resident(images[rows], None if labels is None else labels[rows], spec, setup, held_out, said)
 
-        return part(~aside, part(aside) if aside.any() else None, notices)
+        return self.augmented(part(~aside, part(aside) if aside.any() else None, notices))
 
 
 def is_held_out(name: str, share: float) -> bool:

@@ -15,6 +15,7 @@ from genkit.keys import Key
 from genkit.kinds import Batch, Data, Setup, Spec, setting
 from genkit_images import layouts
 from genkit_images.arrays import Array, identity, located, resident
+from genkit_images.augment import Augmented
 from genkit_images.forms import require_hdf5
 from genkit_images.layouts import Part
 from genkit_images.notices import few, summary
@@ -22,7 +23,7 @@ from genkit_images.pictures import decoded
 
 
 @attrs.frozen(kw_only=True)
-class Hdf5:
+class Hdf5(Augmented):
     """Images of an HDF5 file; streamed if they are too large.
 
     Three layouts are known by the names of their arrays, all uint8 in 0 ... 255:
@@ -48,6 +49,9 @@ class Hdf5:
     )
 
     def build(self, setup: Setup) -> Data:
+        return self.augmented(self._read(setup))
+
+    def _read(self, setup: Setup) -> Data:
         path = located(self.path, setup)
         require_hdf5(path)
         with hdf5.opened(path) as file:

@@ -14,6 +14,7 @@ from genkit.data import PublicFile, cache_folder, hdf5, locate
 from genkit.errors import DataError
 from genkit.kinds import Data, Setup, setting
 from genkit_images.arrays import Array, located
+from genkit_images.augment import Augmented
 from genkit_images.batches import batch, idx
 from genkit_images.hdf5 import Hdf5
 
@@ -74,7 +75,7 @@ def kept(name: str, setup: Setup, make: Callable[[], tuple[dict[str, Array], dic
 
 
 @attrs.frozen(kw_only=True)
-class Cifar10:
+class Cifar10(Augmented):
     """CIFAR-10: 50,000 colour images of 32x32 in 10 classes; its 10,000 test images are held out.
 
     The Python archive that torchvision downloads, too, found by
@@ -95,7 +96,7 @@ class Cifar10:
         path = kept(
             f"cifar10-{CIFAR10.sha256[:8]}.h5", setup, lambda: _cifar10(locate(CIFAR10, given, setup.cache_dir))
         )
-        return Hdf5(path=path, labels=self.labels, flip=self.flip).build(setup)
+        return self.augmented(Hdf5(path=path, labels=self.labels, flip=self.flip).build(setup))
 
 
 def _cifar10(archive: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -121,7 +122,7 @@ def _member(archive: Path, name: str) -> tuple[Array, Array]:
 
 
 @attrs.frozen(kw_only=True)
-class FashionMnist:
+class FashionMnist(Augmented):
     """Fashion-MNIST: 60,000 grey images of clothes, 28x28, in 10 classes; its 10,000 test images are held out."""
 
     labels: bool = setting(False, "condition on the class, 0 ... 9")
@@ -137,7 +138,7 @@ class FashionMnist:
             DataError: A file cannot be had, or is another one.
         """
         path = kept(f"fashion-mnist-{self.size}.h5", setup, lambda: _fashion(self.size, setup))
-        return Hdf5(path=path, labels=self.labels, flip=self.flip).build(setup)
+        return self.augmented(Hdf5(path=path, labels=self.labels, flip=self.flip).build(setup))
 
 
 def _fashion(size: int, setup: Setup) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -151,7 +152,7 @@ def _fashion(size: int, setup: Setup) -> tuple[dict[str, Array], dict[str, Any]]
 
 
 @attrs.frozen(kw_only=True)
-class ImageNet64:
+class ImageNet64(Augmented):
     """ImageNet at 64x64 in 1,000 classes, from a file that `genkit data pack` made.
 
     There is no download: the pictures need an account at image-net.org. The file is the given one, or
@@ -179,4 +180,4 @@ class ImageNet64:
         data = Hdf5(path=path, labels=self.labels, flip=self.flip, max_gib=self.max_gib).build(setup)
         if data.spec.shape != (3, 64, 64):
             raise DataError(path, f"has images of shape {data.spec.shape}, not (3, 64, 64)", "use dataset.use = hdf5")
-        return data
+        return self.augmented(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -184,7 +185,7 @@ def _unfit(arm: Arm, others: Sequence[Arm]) -> Iterator[GenkitError]:
         yield RecipeError(f"arm {arm.label!r}", f"is the same run as {known[same]!r}", hint)
     elif arm.label in {other.label for other in others}:
         yield RecipeError(f"arm {arm.label!r}", "stands twice", "give each its own label")
-    ours, theirs = ({**recipe.protocol(), "dataset": plain(recipe.dataset)} for recipe in (arm.recipe, base))
+    ours, theirs = ({**recipe.protocol(), "dataset": _shown(recipe.dataset)} for recipe in (arm.recipe, base))
     if type(arm.recipe.objective) is not type(base.objective):
         ours, theirs = {**ours, "sampler": None}, {**theirs, "sampler": None}
     if ours != theirs:
@@ -192,6 +193,11 @@ def _unfit(arm: Arm, others: Sequence[Arm]) -> Iterator[GenkitError]:
         yield RecipeError(
             f"arm {arm.label!r}", f"is evaluated otherwise than the baseline ({other})", "all arms share that"
         )
+
+
+def _shown(dataset: Any) -> dict[str, Any]:
+    """What figures are held against: the settings of a data set without those of how training changes its samples."""
+    return {name: value for name, value in plain(dataset).items() if not name.startswith("augment")}
 
 
 def _once(problems: Iterable[GenkitError]) -> list[GenkitError]:

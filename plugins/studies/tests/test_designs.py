@@ -322,6 +322,8 @@ def test_arms_that_are_evaluated_otherwise_are_refused():
         designs.arms(attrs.evolve(question, factors=(*question.factors, Factor(name="x", options=(wrong,)))))
     with pytest.raises(RecipeError, match=r"evaluated otherwise than the baseline \(dataset\)"):
         designs.arms(ablation.ask("ict_ring", ["dataset.radius=2"]))
+    augmented = designs.arms(ablation.ask("ict_digits", ["dataset.augment=0.12"]))  # of training alone
+    assert [arm.recipe.dataset.augment for arm in augmented] == [0.0, 0.12]
 
 
 @pytest.mark.parametrize(
