@@ -159,6 +159,8 @@ def network(component: Any) -> None:
     require(built(x, c, {}).shape == x.shape, "changes the shape")
     wider = registry.build(component, context(times=2, out_channels=3))
     require(wider(x, torch.stack([c, c], 1), {}).shape == (3, 3, 8, 8), "does not give the channels asked for")
+    told = registry.build(component, context(attrs.evolve(SPEC, augment=4))).eval()
+    require(torch.equal(told(x, c, {}), told(x, c, {"augment": torch.zeros(3, 4)})), "no augmentation is not zeros")
     with torch.autocast("cpu", torch.bfloat16):
         require(bool(torch.isfinite(built(x, c, {})).all()), "is not finite under bfloat16")
     if not getattr(type(component), "jvp", True):

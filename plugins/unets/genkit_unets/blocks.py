@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genkit.keys import Key
 from genkit.kinds import Context
+from genkit_unets.augment import listener, told
 
 Module = TypeVar("Module", bound=nn.Module)
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
@@ -124,7 +125,7 @@ class Fourier(nn.Module):
 
 
 class Embedding(nn.Module):
-    """What all blocks are told: silu(W2 silu(W1 fourier(c_noise)) + label), (B, out).
+    """What all blocks are told: silu(W2 silu(W1 (fourier(c_noise) + augment)) + label), (B, out).
 
     Attributes:
         classes: Number of classes; label index `classes`, and no label at all, mean "none".
@@ -137,9 +138,10 @@ class Embedding(nn.Module):
         self.inner = lecun(nn.Linear(channels // 2 * 2 * context.times, out))
         self.outer = lecun(nn.Linear(out, out))
         self.label = nn.Embedding(self.classes + 1, out) if self.classes else None
+        self.augment = listener(context, self.inner.in_features)
 
     def forward(self, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-        emb = self.outer(F.silu(self.inner(self.fourier(c_noise))))
+        emb = self.outer(F.silu(self.inner(told(self.fourier(c_noise), self.augment, cond))))
         if self.label is not None:
             label = cond.get("label")
             if label is None:

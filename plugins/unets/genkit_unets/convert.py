@@ -40,8 +40,8 @@ _HINT = "build the network with the weights' settings"
 def from_edm(weights: Mapping[str, Tensor], network: EdmUNet) -> dict[str, Tensor]:
     """Weights of EDM's published networks (github.com/NVlabs/edm) as the state of a network of ours.
 
-    `map_augment`, which EDM's training uses and its sampling does not, is left out: it has no bias, and a
-    picture that was not augmented adds zeros.
+    `map_augment`, which EDM's training uses and its sampling does not, is left out for a network without augmentation:
+    it has no bias, and a picture that was not augmented adds zeros.
 
     Args:
         weights: By their published names without the prefix `model.`.
@@ -124,6 +124,7 @@ def _names(network: EdmUNet) -> dict[str, str]:
         "conditioning.inner": "map_layer0",
         "conditioning.outer": "map_layer1",
         "conditioning.label": "map_label",
+        "conditioning.augment": "map_augment",
         "stem": f"enc.{top}_conv",
         "norm": f"dec.{top}_aux_norm" if early else "out_norm",
         "out": f"dec.{top}_aux_conv" if early else "out_conv",
@@ -182,6 +183,7 @@ def _changes(network: EdmUNet) -> dict[str, Callable[[Tensor], Tensor]]:
     if network.settings.plan.early:  # their embedding has sines first, ours cosines
         swap = _halves_swapped
         changes["conditioning.inner.weight"] = swap
+        changes["conditioning.augment.weight"] = lambda w: swap(w.t()).t()
         changes["conditioning.label.weight"] = lambda w: swap(w.t())
         changes["conditioning.label.bias"] = swap
     for name, module in network.named_modules():

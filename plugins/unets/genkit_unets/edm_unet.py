@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genkit.keys import Key
 from genkit.kinds import Context
+from genkit_unets.augment import Adapting
 from genkit_unets.blocks import Attention, Block, Fourier, Stage, add, channels_last, conv, norm
 from genkit_unets.edm_settings import EdmSettings
 from genkit_unets.embeddings import Conditioning, Positional
@@ -63,7 +64,7 @@ def stem(settings: EdmSettings) -> int:
     return settings.model_channels * (1 if settings.plan.early else settings.channel_mult[0])
 
 
-class EdmUNet(nn.Module):
+class EdmUNet(Adapting):
     """The network of `ncsnpp`, `ddpmpp` and `adm`.
 
     It is called (x (B, C, H, W), c_noise (B,) or (B, times), cond) and gives (B, out, H, W). Every output on the way
@@ -124,7 +125,7 @@ def _conditioning(settings: EdmSettings, context: Context) -> Conditioning:
     else:
         features = Positional(width, context.times, endpoint=early, scale=settings.positional_scale)
     out, style = settings.model_channels * settings.channel_mult_emb, settings.plan.style
-    return Conditioning(features, width * context.times, out, context.spec.classes, early=early, style=style)
+    return Conditioning(features, width * context.times, out, context, early=early, style=style)
 
 
 def _stage(settings: EdmSettings, place: Place, heights: list[int]) -> Stage:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genkit.kinds import Context
+from genkit_unets.augment import listener, told
 from genkit_unets.blocks import Style
 
 
@@ -61,9 +63,10 @@ class Labels(nn.Module):
 class Conditioning(nn.Module):
     """What all blocks are told: silu(W2 silu(W1 (noise + label))), or silu(W2 silu(W1 noise) + label), (B, out).
 
-    `early` adds the label before the two layers, as DDPM++ and NCSN++ do, with a bias and one-hot vectors of
-    length sqrt(classes); otherwise after them, as ADM does. All is float32 (or better) under any autocast:
-    the embeddings of neighbouring levels may differ by 1e-4, which half precision does not see.
+    To `noise` a linear layer adds what `cond["augment"]` says, where there is such. `early` adds the label before the
+    two layers, as DDPM++ and NCSN++ do, with a bias and one-hot vectors of length sqrt(classes); otherwise after them,
+    as ADM does. All is float32 (or better) under any autocast: the embeddings of neighbouring levels may differ by
+    1e-4, which half precision does not see.
 
     Args:
         features: Embedding of c_noise, (B, width).
@@ -71,20 +74,26 @@ class Conditioning(nn.Module):
     Source: Karras et al. 2022 (arXiv 2206.00364), appendix F.4 and table 8.
     """
 
-    def __init__(self, features: nn.Module, width: int, out: int, classes: int, *, early: bool, style: Style) -> None:
+    def __init__(
+        self, features: nn.Module, width: int, out: int, context: Context, *, early: bool, style: Style
+    ) -> None:
         super().__init__()
         self.features, self.early = features, early
         self.inner, self.outer = style.init(nn.Linear(width, out), 1.0), style.init(nn.Linear(out, out), 1.0)
         self.label: Labels | None = None
+        classes = context.spec.classes
         if classes and early:
             self.label = Labels(classes, width, math.sqrt(classes), bias=True)
             nn.init.xavier_uniform_(self.label.weight)
         elif classes:
             self.label = Labels(classes, out)
+        self.augment = listener(context, width)
+        if self.augment is not None and early:  # as EDM has it
+            nn.init.xavier_uniform_(self.augment.weight)
 
     def forward(self, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         with torch.autocast(c_noise.device.type, enabled=False):
-            emb = self.features(c_noise)
+            emb = told(self.features(c_noise), self.augment, cond)
             if self.label is None:
                 return F.silu(self.outer(F.silu(self.inner(emb))))
             label = self.label(cond.get("label"), len(emb))

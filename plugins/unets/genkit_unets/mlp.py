@@ -11,6 +11,7 @@ from attrs.validators import gt
 from torch import Tensor, nn
 
 from genkit.kinds import Context, setting
+from genkit_unets.augment import Adapting
 from genkit_unets.blocks import Embedding, lecun, seeded
 from genkit_unets.limits import size
 
@@ -32,7 +33,7 @@ class Mlp:
         return seeded(context, lambda: MlpModule(self, context))
 
 
-class MlpModule(nn.Module):
+class MlpModule(Adapting):
     """The network of `Mlp`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, out, H, W)."""
 
     def __init__(self, settings: Mlp, context: Context) -> None:

@@ -98,11 +98,12 @@ def _settings(path: Path, kind: str, told: Mapping[str, Any], fourier_scale: flo
 
 
 def _spec(path: Path, told: Mapping[str, Any]) -> Spec:
-    names = ("in_channels", "img_resolution", "label_dim")
-    channels, size, classes = (told.get(name, 0) for name in names)
-    if not all(isinstance(n, int) for n in (channels, size, classes)) or min(channels, size) < 1 or size > 4096:
+    names = ("in_channels", "img_resolution", "label_dim", "augment_dim")
+    channels, size, classes, augment = (told.get(name, 0) for name in names)
+    numbers = (channels, size, classes, augment)
+    if not all(isinstance(n, int) for n in numbers) or min(channels, size) < 1 or max(size, augment) > 4096:
         raise DataError(path, "does not tell the size of its pictures", "use a file from its authors")
-    return Spec(channels=channels, height=size, width=size, classes=classes)
+    return Spec(channels=channels, height=size, width=size, classes=classes, augment=augment)
 
 
 def openai_cm(path: Path) -> Weights:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genkit.errors import RecipeError
 from genkit.kinds import Context, setting
+from genkit_unets.augment import Adapting
 from genkit_unets.blocks import Attention, Block, Embedding, Stage, channels_last, conv, norm, seeded
 from genkit_unets.limits import size
 
@@ -79,7 +80,7 @@ def _sizes(height: int, width: int, count: int) -> list[tuple[int, int]]:
     return sizes
 
 
-class UNetModule(nn.Module):
+class UNetModule(Adapting):
     """The network of `UNet`: (x (B, C, H, W), c_noise (B,) or (B, times), cond) -> (B, out, H, W)."""
 
     def __init__(self, settings: UNet, sizes: list[tuple[int, int]], context: Context) -> None:

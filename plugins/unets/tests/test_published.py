@@ -12,6 +12,7 @@ import types
 from collections import OrderedDict
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -20,11 +21,15 @@ from torch import nn
 import genkit
 from genkit import cli
 from genkit.data import weights
+from genkit.denoiser import Denoiser, Program
 from genkit.errors import DataError
-from genkit.kinds import Context, Spec
+from genkit.kinds import Context, Source, Spec
+from genkit.runs import models
 from genkit_unets.convert import _names, _names_openai, from_openai
 from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
+from genkit_unets.mlp import Mlp
 from genkit_unets.published import openai_cm
+from genkit_unets.unet import UNet
 from genkit_weights.convert import convert, recipe_of
 
 _spec = importlib.util.spec_from_file_location("edm_numbers", Path(__file__).with_name("test_edm.py"))
@@ -154,19 +159,47 @@ SPEC = Spec(channels=3, height=8, width=8, classes=4)
 @pytest.mark.parametrize("case", CASES)
 def test_a_snapshot_gives_its_network_and_all_its_numbers(tmp_path, monkeypatch, persistence, case, protocol):
     network, arguments, kind = CASES[case]
-    table = snapshot(tmp_path / "net.pkl", persistence, network, SPEC, arguments, kind, protocol=protocol)
+    spec = attrs.evolve(SPEC, augment=arguments.get("augment_dim", 0))
+    table = snapshot(tmp_path / "net.pkl", persistence, network, spec, arguments, kind, protocol=protocol)
     monkeypatch.delitem(sys.modules, "torch_utils.persistence")
     told = convert(tmp_path / "net.pkl", tmp_path / "net.safetensors", "edm")
     made = json.loads(told["network"])
     assert made.pop("use") == case and made["dropout"] == arguments.get("dropout", 0.1)
-    assert json.loads(told["spec"])["classes"] == 4
+    assert Spec(**json.loads(told["spec"])) == spec
     component = genkit.component("network", case, **made)
-    net = genkit.build(component, Context(spec=SPEC))
+    net = genkit.build(component, Context(spec=spec))
     net.load_state_dict(weights.load(tmp_path / "net.safetensors"), strict=True)
-    expected = network.build(Context(spec=SPEC))
+    expected = network.build(Context(spec=spec))
     expected.load_state_dict(edm_numbers.from_edm(table, expected))
     x, c, cond = torch.randn(2, 3, 8, 8), torch.tensor([-1.0, 0.5]), {"label": torch.tensor([1, 4])}
     assert torch.equal(net.eval()(x, c, cond), expected.eval()(x, c, cond))
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize("wanted", [0, 9])
+def test_published_weights_start_networks_with_and_without_augmentation(tmp_path, monkeypatch, persistence, wanted):
+    network, arguments, kind = CASES["ncsnpp"]
+    spec, source = attrs.evolve(SPEC, augment=9), Source(origin=str(tmp_path / "net.safetensors"))
+    snapshot(tmp_path / "net.pkl", persistence, network, spec, arguments, kind)
+    monkeypatch.delitem(sys.modules, "torch_utils.persistence")
+    convert(tmp_path / "net.pkl", tmp_path / "net.safetensors", "edm")
+    program, start = Program(), network.build(Context(spec=attrs.evolve(SPEC, augment=wanted)))
+    program.student = Denoiser(start, None)
+    models.start_from(program, source)
+    given, mine = weights.load(tmp_path / "net.safetensors"), start.state_dict()
+    assert all(torch.equal(t, given[name]) for name, t in mine.items())
+    assert set(given) - set(mine) == (set() if wanted else {"conditioning.augment.weight"})
+    assert len(program.notices) == (not wanted) and all("augmentation is left out" in n for n in program.notices)
+
+
+@pytest.mark.parametrize("network", [UNet(model_channels=8, num_blocks=1), Mlp(width=8), CASES["adm"][0]])
+def test_weights_without_augmentation_start_a_network_that_has_it_and_is_told_nothing_by_it(network):
+    spec = Spec(channels=3, height=8, width=8)
+    plain, told = (network.build(Context(spec=attrs.evolve(spec, augment=n), seed=n)) for n in (0, 9))
+    state, lines = told.adapted(plain.state_dict())
+    told.load_state_dict(state)
+    x, c, cond = torch.randn(2, 3, 8, 8), torch.zeros(2), {"augment": torch.randn(2, 9)}
+    assert torch.equal(told.eval()(x, c, cond), plain.eval()(x, c, {})) and len(lines) == 1
 
 
 @pytest.fixture
