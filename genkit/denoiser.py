@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genkit.errors import RecipeError
 from genkit.keys import Key
 from genkit.levels import expand
 
@@ -70,6 +71,27 @@ class Denoiser(nn.Module):
         c_skip, c_out, c_in = (expand(c, x) for c in scalings[:3])
         out = self._call(c_in * x, scalings.c_noise, cond or {})
         return c_skip * x + c_out * out.to(torch.promote_types(x.dtype, torch.float32))
+
+    def features(
+        self, x: Tensor, sigma: Tensor, cond: Mapping[str, Tensor] | None = None, to: Tensor | None = None
+    ) -> list[Tensor]:
+        """What the network makes of noisy data on its way, for a critic to look at.
+
+        Args are those of a call. The network runs uncompiled, and no further than it has to.
+
+        Returns:
+            (B, C', H', W') each, from the finest to the coarsest.
+
+        Raises:
+            RecipeError: The network has no such thing.
+        """
+        features: Callable[..., list[Tensor]] | None = getattr(self.network, "features", None)
+        if features is None:
+            raise RecipeError(
+                "network", f"{type(self.network).__name__} tells no features", "use one that has `features`"
+            )
+        scalings = self.parameterization(sigma, to)
+        return features(expand(scalings.c_in, x) * x, scalings.c_noise, cond or {})
 
 
 def jvp(function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

@@ -416,8 +416,9 @@ KINDS: dict[str, Kind] = {
         Callable,
         "F: an nn.Module called (x, c_noise, cond), c_noise (B,) or (B, context.times), that gives "
         "context.out_channels; the same context, the same weights. `genkit.denoiser.jvp` differentiates it; a class "
-        "attribute `jvp = False` says that it cannot. It may have `adapted(state)`: weights to start from as it takes "
-        "them, and lines on what it left out or added.",
+        "attribute `jvp = False` says that it cannot. It may have `features`, called alike, that gives maps "
+        "from its middle, (B, C', H', W') each, the finest first; and `adapted(state)`: weights to start from as it "
+        "takes them, and lines on what it left out or added.",
     ),
     "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
