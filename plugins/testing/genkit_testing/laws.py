@@ -161,6 +161,7 @@ def network(component: Any) -> None:
     require(wider(x, torch.stack([c, c], 1), {}).shape == (3, 3, 8, 8), "does not give the channels asked for")
     told = registry.build(component, context(attrs.evolve(SPEC, augment=4))).eval()
     require(torch.equal(told(x, c, {}), told(x, c, {"augment": torch.zeros(3, 4)})), "no augmentation is not zeros")
+    _features(built, x, c)
     with torch.autocast("cpu", torch.bfloat16):
         require(bool(torch.isfinite(built(x, c, {})).all()), "is not finite under bfloat16")
     if not getattr(type(component), "jvp", True):
@@ -175,6 +176,18 @@ def network(component: Any) -> None:
         plain = built(x, c, {})
     require(bool(torch.isfinite(along).all()), "has no finite derivative")
     require(torch.allclose(value, plain, rtol=1e-4, atol=1e-4), "differs in forward mode, as F.dropout on a CPU does")
+
+
+def _features(built: Any, x: torch.Tensor, c: torch.Tensor) -> None:
+    """Where a network has them: maps from the finest to the coarsest, a sample's whatever its batch."""
+    if not hasattr(built, "features"):
+        return
+    maps, first = built.features(x, c, {}), built.features(x[:2], c[:2], {})
+    require(len(maps) > 0 and all(m.ndim == 4 and len(m) == 3 for m in maps), "features are no maps (B, C, H, W)")
+    sizes = [m.shape[2] * m.shape[3] for m in maps]
+    require(sizes == sorted(sizes, reverse=True), "features are not from the finest to the coarsest")
+    alike = (torch.allclose(m[:2], one, rtol=1e-4, atol=1e-4) for m, one in zip(maps, first, strict=True))
+    require(all(alike), "features depend on the batch")
 
 
 def dataset(component: Any) -> None:

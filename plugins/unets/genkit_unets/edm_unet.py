@@ -105,6 +105,16 @@ class EdmUNet(Adapting):
             x = stage(x, emb)
         return self.out(F.silu(self.norm(x))).contiguous()
 
+    def features(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> list[Tensor]:
+        """The last output of each level on the way down, and that of the middle."""
+        emb = self.conditioning(c_noise, cond)
+        skips = self._down(channels_last(x), emb)
+        middle = skips[-1]
+        for stage in self.decoder[:2]:
+            middle = stage(middle, emb)
+        ends = [skip for skip, halves in zip(skips, self.halves, strict=False) if halves]
+        return [*ends, skips[-1], middle]
+
     def _down(self, x: Tensor, emb: Tensor) -> list[Tensor]:
         """The outputs of the stem and of every block on the way down."""
         picture, pictures = x, iter(self.pictures)

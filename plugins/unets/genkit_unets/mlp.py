@@ -46,7 +46,13 @@ class MlpModule(Adapting):
         self.last = lecun(nn.Linear(width, math.prod(self.shape)), gain=0.0)
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        return self.last(F.silu(self.features(x, c_noise, cond)[-1].flatten(1))).unflatten(1, self.shape)
+
+    def features(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> list[Tensor]:
+        """What each layer adds up to, (B, width, 1, 1)."""
         h = self.first(x.flatten(1)) + self.second(self.embedding(c_noise, cond).to(x.dtype))
+        maps = []
         for layer in self.hidden:
             h = h + layer(F.silu(h)) / math.sqrt(len(self.hidden))
-        return self.last(F.silu(h)).unflatten(1, self.shape)
+            maps.append(h[:, :, None, None])
+        return maps

@@ -107,6 +107,24 @@ class UNetModule(Adapting):
 
     def forward(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         emb = self.embedding(c_noise, cond)
+        skips = self._down(x, emb)
+        x = self.middle(skips[-1], emb)
+        for i in reversed(range(len(self.up))):
+            for stage in self.up[i]:  # type: ignore[attr-defined]
+                x = stage(torch.cat([x, skips.pop()], 1), emb)
+            if i and self.halves[i - 1]:
+                x = F.interpolate(x, scale_factor=2.0)
+        return self.out(F.silu(self.norm(x))).contiguous()
+
+    def features(self, x: Tensor, c_noise: Tensor, cond: Mapping[str, Tensor]) -> list[Tensor]:
+        """The last output of each level on the way down, and that of the middle."""
+        emb = self.embedding(c_noise, cond)
+        skips = self._down(x, emb)
+        depth = len(skips) // len(self.down)
+        return [*skips[depth - 1 :: depth], self.middle(skips[-1], emb)]
+
+    def _down(self, x: Tensor, emb: Tensor) -> list[Tensor]:
+        """The outputs of every block on the way down."""
         x = self.stem(channels_last(x))
         skips = []
         for i, stages in enumerate(self.down):
@@ -115,10 +133,4 @@ class UNetModule(Adapting):
             for stage in stages:  # type: ignore[attr-defined]
                 x = stage(x, emb)
                 skips.append(x)
-        x = self.middle(x, emb)
-        for i in reversed(range(len(self.up))):
-            for stage in self.up[i]:  # type: ignore[attr-defined]
-                x = stage(torch.cat([x, skips.pop()], 1), emb)
-            if i and self.halves[i - 1]:
-                x = F.interpolate(x, scale_factor=2.0)
-        return self.out(F.silu(self.norm(x))).contiguous()
+        return skips
