@@ -36,6 +36,10 @@ def genkit_sampler():
     return {
         "heun": lazy("genkit_diffusion.samplers:Heun", "Heun's steps down the Karras grid, with churn if asked."),
         "euler": lazy("genkit_diffusion.samplers:Euler", "Euler's steps down the Karras grid."),
+        "guided": lazy(
+            "genkit_diffusion.guidance:Guided",
+            "Guidance around any sampler of a model with classes: D(x; null) + w (D(x; label) - D(x; null)).",
+        ),
     }
 
 

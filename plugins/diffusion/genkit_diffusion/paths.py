@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import attrs
-import torch
 from torch import Tensor
 
 from genkit import build, component
@@ -16,6 +15,7 @@ from genkit.data import weights
 from genkit.denoiser import Denoiser
 from genkit.errors import RecipeError
 from genkit.kinds import Context, Source, Spec, setting, source
+from genkit_diffusion.guidance import guided
 from genkit_diffusion.parameterization import EdmScalings
 from genkit_diffusion.solvers import euler_step, heun_step
 
@@ -75,20 +75,6 @@ class OdeStep:
 
 def _untold(*given: object) -> Tensor:
     raise RecipeError("path.model", "was not loaded: the path was built for sampling", "build it with training = True")
-
-
-def guided(denoiser: Callable[..., Tensor], scale: float, null: int) -> Callable[..., Tensor]:
-    """D(x; null) + scale (D(x; label) - D(x; null)), a denoiser; `null` is the label that means "none".
-
-    Source: Ho & Salimans 2022 (arXiv 2207.12598), eq. 6, with scale = 1 + w.
-    """
-
-    def call(x: Tensor, sigma: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        given = cond or {}
-        none = {**given, "label": torch.full((len(x),), null, device=x.device)}
-        return torch.lerp(denoiser(x, sigma, none), denoiser(x, sigma, given), scale)
-
-    return call
 
 
 def _from_file(path: Path, context: Context) -> Denoiser:

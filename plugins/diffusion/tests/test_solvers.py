@@ -14,7 +14,7 @@ import torch
 import genkit
 from genkit import levels
 from genkit.errors import RecipeError
-from genkit_diffusion.paths import guided
+from genkit_diffusion.guidance import guided
 from genkit_diffusion.solvers import euler_step, heun_step
 
 SPEC = genkit.Spec(channels=1, height=2, width=1)

@@ -330,7 +330,7 @@ def sampler(component: Any) -> None:
         return x / (1 + sigma.reshape(-1, 1, 1, 1))
 
     require(isinstance(getattr(component, "needs", None), str), "does not say what model it `needs`")
-    draw = registry.build(component, context())
+    draw = registry.build(component, context(attrs.evolve(SPEC, classes=3)))
     z = [torch.randn(4, 1, 8, 8) for _ in range(8)]
     for steps in (1, 2, 3):
         calls.clear()
