@@ -4,7 +4,8 @@ A *component* is a frozen, keyword-only attrs class: its fields (`setting`, `slo
 keys of its table in a recipe, the first line of its docstring is its summary. Components of most kinds
 `build(context)` the thing that works; the few in whose row of `KINDS` `builds` is false are that thing
 themselves. `genkit.build(component, context)` serves both. An optional class attribute `revision`
-(1 if absent) is raised when the results of a component or one of its defaults change.
+(1 if absent) is raised when the results of a component or one of its defaults change. Another, `former`, has settings
+that are gone, each with the value that is as now: recipes and records of runs that have it stay readable.
 
 A component whose settings must suit other tables may have `fits(recipe)`. It is called when the whole recipe is
 resolved, before anything is built, and raises `RecipeError(setting, what, hint)` where they do not.

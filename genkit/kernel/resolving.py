@@ -97,8 +97,9 @@ def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places
         return None
     known = dict(fields(cls))
     places.known.update({name: spelt((*key, name)) for name in known})
+    former = getattr(cls, "former", {})
     for name in table:
-        if name not in known:
+        if name not in known and (name not in former or table[name] != former[name]):
             problems.append(_unknown(name, table[name], cls, key, places, called))
     given: dict[str, Any] = {}
     for name, field in known.items():

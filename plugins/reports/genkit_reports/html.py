@@ -30,11 +30,16 @@ def section(title: str, body: str, look: str = "") -> str:
 
 
 def table(rows: Iterable[list[str]], caption: str = "") -> str:
-    """A table whose first row and first column are headers."""
+    """A table whose first row and first column are headers; on a narrow screen each row is a list with its headers."""
     head, *body = [[escape(cell) for cell in row] for row in rows]
+
+    def line(row: list[str]) -> str:
+        cells = (f'<td data-of="{of}">{cell}</td>' for of, cell in zip(head[1:], row[1:], strict=True))
+        return f"<tr><th scope=row>{row[0]}</th>{''.join(cells)}</tr>"
+
     top = "".join(f"<th scope=col>{cell}</th>" for cell in head)
-    lines = "".join(f"<tr><th scope=row>{r[0]}</th>{''.join(f'<td>{c}</td>' for c in r[1:])}</tr>" for r in body)
     caption = f"<caption>{caption}</caption>" if caption else ""
+    lines = "".join(map(line, body))
     return f"<div class=wide><table>{caption}<thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
 
 

@@ -25,7 +25,7 @@ STYLE = """
 .effects .range{background:none;border-top:2px dashed var(--c0)}
 .effects .dot{position:absolute;top:calc(50% - 5px);width:10px;height:10px;margin-left:-5px;border-radius:50%;
 background:var(--c0)}.effects .noise{opacity:.45}.effects code{color:var(--ink)}
-.wide td{white-space:nowrap}section .note{margin-bottom:1rem}
+@media(min-width:36.01rem){.wide td{white-space:nowrap}}section .note{margin-bottom:1rem}
 @media(max-width:640px){.effects{grid-template-columns:1fr auto}.effects>span{grid-column:1/-1;margin-bottom:-.5rem}}
 .said{font-size:1.05rem;margin-top:.4rem;color:var(--ink)}th[data-sort]{cursor:pointer}
 """

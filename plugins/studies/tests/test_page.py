@@ -39,17 +39,33 @@ def test_a_page_has_what_a_study_is_and_nothing_from_elsewhere(done):
     assert all(trial.folder.name in html for trial in done.trials)
 
 
+def titled(path, script, tmp_path, *options):
+    """What a script makes of a page's title in a browser."""
+    with_script = tmp_path / "scripted.html"
+    with_script.write_text(path.read_text().replace("</body>", script))
+    command = [CHROMIUM, *QUIET.split(), f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", *options]
+    shown = subprocess.run(
+        [*command, "--dump-dom", with_script.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert "CONSOLE" not in shown.stderr
+    return re.search(r"<title>(.*?)</title>", shown.stdout)[1]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+def test_on_a_narrow_screen_every_figure_is_in_sight(done, tmp_path):
+    path = page.write(done, comparison.compare(done))
+    script = """<script>
+      const cells = [...document.querySelectorAll("td")].map(td => td.getBoundingClientRect());
+      document.title = [innerWidth, cells.length, cells.every(c => c.width > 0 && c.right <= innerWidth)].join("|");
+    </script></body>"""
+    width, cells, seen = titled(path, script, tmp_path, "--window-size=400,900").split("|")
+    assert int(width) <= 500 and int(cells) > 3 and seen == "true"
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_in_a_browser_it_sorts_shows_its_pictures_and_complains_of_nothing(done, tmp_path):
     path = page.write(done, comparison.compare(done))
-    clicked = tmp_path / "clicked.html"
-    clicked.write_text(path.read_text().replace("</body>", CLICK))
-    command = [CHROMIUM, *QUIET.split(), f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
-    shown = subprocess.run(
-        [*command, "--dump-dom", clicked.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "CONSOLE" not in shown.stderr
-    title = re.search(r"<title>(.*?)</title>", shown.stdout)[1]
+    title = titled(path, CLICK, tmp_path)
     first = {a.label: t.figures for a in done.arms for t in done.of(a)[:1]}
     means = {a.label: sum(t.figures[next(iter(first[a.label]))] for t in done.of(a)) for a in done.arms}
     assert title == "|".join(sorted(means, key=means.get)) + "true"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
 from attrs.validators import and_, deep_iterable, ge, gt, in_, lt, min_len, optional
@@ -37,6 +38,7 @@ class EdmSettings:
     """What the three families have in common."""
 
     plan: ClassVar[Plan]
+    former: ClassVar[Mapping[str, Any]] = {"times": 1}  # what the context tells now
 
     model_channels: int = setting(128, "channels that the multipliers multiply; an even number", check=size(2))
     channel_mult: tuple[int, ...] = setting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import attrs
 import torch.nn.functional as F
@@ -24,6 +25,8 @@ class Mlp:
     at zero. W and U start with unit gain each: in one matrix the few numbers of x would drown among those
     of the embedding. It knows nothing of neighbouring pixels.
     """
+
+    former: ClassVar[Mapping[str, Any]] = {"times": 1}  # what the context tells now
 
     width: int = setting(128, "hidden features; an even number", check=size(2))
     depth: int = setting(3, "hidden layers", check=size(1, 10**4))

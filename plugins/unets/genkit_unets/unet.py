@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -29,6 +30,8 @@ class UNet:
 
     Source: Ronneberger et al. 2015 (arXiv 1505.04597); blocks as Song et al. 2021 (arXiv 2011.13456).
     """
+
+    former: ClassVar[Mapping[str, Any]] = {"times": 1}  # what the context tells now
 
     model_channels: int = setting(32, "channels of the first level; an even number", check=size(2))
     channel_mult: tuple[int, ...] = setting(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import genkit
 from genkit.denoiser import jvp
 from genkit.errors import GenkitError
 from genkit.keys import Key
@@ -131,6 +132,12 @@ def test_c_noise_may_have_several_times_and_each_counts(network):
     first, second = (net(x, c + torch.tensor(by), {}) for by in ([1.0, 0.0], [0.0, 1.0]))
     assert (first - net(x, c, {})).abs().max() > 1e-4
     assert (first - second).abs().max() > 1e-4
+
+
+def test_a_recipe_from_when_networks_were_set_to_one_time_is_read_as_before():
+    assert genkit.component("network", "unet", times=1) == UNet()
+    with pytest.raises(GenkitError, match="unknown key 'times' of unet"):
+        genkit.component("network", "unet", times=2)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
