@@ -93,7 +93,7 @@ class Source:
     """A trained model, as a recipe names it; `context.load(source)` gives the denoiser."""
 
     origin: str = setting("", "RUN, weights file, or recipe:NAME for the finished run of a recipe", key="from")
-    weights: str = setting("ema", "ema or raw", check=attrs.validators.in_(("ema", "raw")))
+    weights: str = setting("ema", "ema, raw, or the name of another average of it")
 
 
 def source(help: str = "") -> Any:
@@ -358,7 +358,7 @@ class Optimizer(Protocol):
 
 
 class Ema(Protocol):
-    """beta of the running average at step k."""
+    """beta of a running average at step k: that of the table [ema], or a further one of [averages.NAME]."""
 
     def beta(self, k: int, batch_size: int) -> float: ...
 
@@ -431,7 +431,7 @@ KINDS: dict[str, Kind] = {
     "teacher": Kind(True, Teacher, "Whose weights answer at the smaller level."),
     "objective": Kind(True, Callable, "What is minimised: class attribute `predicts`, build -> Program."),
     "optimizer": Kind(False, Optimizer, "How gradients change weights."),
-    "ema": Kind(False, Ema, "The decay of the running average of weights."),
+    "ema": Kind(False, Ema, "The decay of a running average of weights."),
     "sampler": Kind(True, Sampler, "From noise to data; class attribute `needs`, what it must be given."),
     "features": Kind(
         True,
