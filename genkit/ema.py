@@ -1,9 +1,10 @@
-"""The running average of the student's weights that is sampled and evaluated."""
+"""A running average of the student's weights, to be sampled and evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,12 @@ class Average:
     """theta_ema <- beta theta_ema + (1 - beta) theta, over floating-point parameters and buffers.
 
     Attributes:
+        rule: The EMA component, which says beta at a step.
         weights: By name, float32, on the module's device.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, rule: Any = None) -> None:
+        self.module, self.rule = module, rule
         self.weights = {name: t.detach().clone() for name, t in floats(module).items()}
         self._ema, self._live = list(self.weights.values()), list(floats(module).values())
 

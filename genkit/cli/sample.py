@@ -19,7 +19,7 @@ def sample(
     label: Annotated[
         str | None, typer.Option(help="One class for all, or evenly; else as often as in the data.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="ema or raw.")] = "ema",
+    weights: Annotated[str, typer.Option(help="ema, raw, or the name of another average.")] = "ema",
     checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     out: Annotated[Path | None, typer.Option(help="grid.png, samples.h5, or a folder of PNGs.")] = None,
     device: Device = None,

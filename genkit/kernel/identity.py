@@ -49,7 +49,9 @@ def _deciding(recipe: Recipe, used: set[str], content: Callable[[Source], str]) 
     tables = ("dataset", "objective", "optimizer", "ema", "train")
     decide = {name: _essence(getattr(recipe, name), used, content) for name in tables}
     init = content(recipe.init) if recipe.init.origin else ""
-    return {**decide, "levels": attrs.asdict(recipe.levels), "init": init}
+    averages = {name: _essence(component, used, content) for name, component in recipe.averages.items()}
+    more = {"averages": averages} if averages else {}  # runs of before there were any keep their ids
+    return {**decide, "levels": attrs.asdict(recipe.levels), "init": init, **more}
 
 
 def _essence(component: Any, used: set[str], content: Callable[[Source], str]) -> Tree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import attrs
 
 from genkit.errors import GenkitError, RecipeError
 from genkit.kernel import discovery, index, registry, resolving, tables, toml
-from genkit.kernel.recipe import CORE_TABLES, Recipe
+from genkit.kernel.recipe import CORE_TABLES, NAME, Recipe
 from genkit.kernel.tables import Layers
 from genkit.kernel.toml import Key, Places, Tree
 from genkit.kinds import closest, fields, names
@@ -48,7 +49,7 @@ def _swappable(swaps: Iterable[str]) -> list[str]:
     listed = list(swaps)
     for swap in listed:
         slot = swap.partition("=")[0].split(".")[0]
-        if slot in ("metrics", "evaluate", "train", "levels", "name", "genkit", "trackers", "init"):
+        if slot in ("metrics", "evaluate", "train", "levels", "name", "genkit", "trackers", "init", "averages"):
             hint = "all arms share it; use an override instead"
             raise RecipeError(f"--swap {swap!r}", f"{slot} is no component to swap", hint)
     return listed
@@ -77,7 +78,7 @@ def resolved(layers: Layers, notices: Iterable[str] = ()) -> Recipe:
         values[name] = resolving.slot(known[name], tree.get(name), (name,), problems, places)
     for name, cls in CORE_TABLES.items():
         values[name] = resolving.settings(cls, tree.get(name, {}), (name,), problems, places)
-    for name, kind in (("metrics", "metric"), ("trackers", "tracker")):
+    for name, kind in toml.NAMED.items():
         values[name] = _named(kind, tree.get(name, {}), name, problems, places)
     resolving.stop(problems)
     recipe = Recipe(**values, places=places, notices=tuple(said))
@@ -116,6 +117,10 @@ def _fits(recipe: Recipe, problems: list[GenkitError]) -> None:
         what = f"sampler {sampler!r} needs a model that predicts {needs}, this objective's predicts {predicts}"
         where, hint = recipe.places.where(("objective", "sampler")), "`genkit components list sampler` shows others"
         problems.append(RecipeError(where, what, hint))
+    for name in recipe.averages:
+        if not re.fullmatch(f"(?!(ema|raw)$){NAME}", name):
+            where, hint = recipe.places.where(("averages", name)), "take letters and digits, and neither ema nor raw"
+            problems.append(RecipeError(where, f"{name!r} names no further average", hint))
     for key, part in _parts(recipe):
         try:
             getattr(part, "fits", lambda _: None)(recipe)

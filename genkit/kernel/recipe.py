@@ -51,6 +51,7 @@ class Train:
     save_every_steps: int = _aside(500, "steps between checkpoints", check=_from(1))
     sample_every_steps: int = _aside(0, "steps between sample grids; 0 for none", check=_from(0))
     keep_checkpoints: int = _aside(2, "newest checkpoints kept, the final one among them", check=_from(2))
+    keep_every_steps: int = _aside(0, "also keep the checkpoints of every so many steps; 0 for none", check=_from(0))
     keep_final: str = _aside("all", "the final checkpoint holds all, or weights", check=_v.in_(("all", "weights")))
     timeout_min: float = _aside(10.0, "minutes to wait for another process", check=_v.gt(0))
 
@@ -65,13 +66,15 @@ class Evaluate:
     steps: tuple[int, ...] = _aside((1,), "numbers of sampling steps", check=_STEPS)
     every_steps: int = _aside(0, "also evaluate every so many training steps; 0 for never", check=_from(0))
     seed: int = _aside(0, "seed of the latents", check=_v.ge(0))
-    weights: str = _aside("ema", "ema or raw", check=_v.in_(("ema", "raw")))
+    weights: str = _aside("ema", "ema, raw, or the name of another average")
     labels: str = _aside("data", "as often as in the training data, or evenly", check=_v.in_(("data", "evenly")))
     reference: Path | None = setting(None, "statistics (.h5, .npz) to compare with, not training data", identity=False)
     best: str = _aside("", "keep the checkpoint best by this figure, such as fd.fd@1; needs every_steps", check=_FIGURE)
 
     def fits(self, recipe: Recipe) -> None:
-        """Raises RecipeError where the figure of `best` will not be there, as far as metrics tell."""
+        """Raises RecipeError where the weights, or the figure of `best`, will not be there, as far as metrics tell."""
+        if self.weights not in recipe.weights:
+            raise RecipeError("weights", f"there are none named {self.weights!r}", f"there are {names(recipe.weights)}")
         (table, _, figure), n = self.best.partition("@")[0].partition("."), self.best.rpartition("@")[2]
         figures = {m: getattr(metric, "figures", ()) for m, metric in recipe.metrics.items()}
         if self.best and not self.every_steps:
@@ -107,10 +110,16 @@ class Recipe:
     levels: Levels = attrs.field(factory=Levels)
     init: Source = attrs.field(factory=Source)
     evaluate: Evaluate = attrs.field()
+    averages: dict[str, Any] = attrs.field(factory=dict)
     metrics: dict[str, Any] = attrs.field(factory=dict)
     trackers: dict[str, Any] = attrs.field(factory=dict)
     places: Places = attrs.field(factory=Places, eq=False, repr=False)
     notices: tuple[str, ...] = attrs.field(default=(), eq=False)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The weights that a run of it has, by name."""
+        return "ema", "raw", *self.averages
 
     def tree(self) -> Tree:
         """The resolved recipe as plain tables, every default written out."""
@@ -121,7 +130,7 @@ class Recipe:
             del tree["init"]
         slots = {n: v for n, v in tree["objective"].items() if isinstance(v, dict)}
         tree["objective"] = {n: v for n, v in tree["objective"].items() if n not in slots}
-        for name in ("metrics", "trackers"):
+        for name in toml.NAMED:
             if components := getattr(self, name):
                 tree[name] = {n: resolving.plain(c) for n, c in components.items()}
         return {**tree, **slots}

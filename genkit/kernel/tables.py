@@ -122,7 +122,7 @@ def edited(layers: Layers, edits: Iterable[Edit]) -> Layers:
         above: Any = value
         for name in reversed(key):
             above = {name: above}
-        out = value is False and key[0] in ("metrics", "trackers") and len(key) <= 2
+        out = value is False and key[0] in toml.NAMED and len(key) <= 2
         if swap or out:
             _remove(tree, places, key)
         if not out:

@@ -19,8 +19,9 @@ Tree = dict[str, Any]
 
 # The core's own tables. Any other table at the top is a slot of the objective: [loss] is [objective.loss].
 CORE = frozenset(
-    "genkit name extends dataset objective optimizer ema train levels evaluate metrics trackers init".split()
+    "genkit name extends dataset objective optimizer ema averages train levels evaluate metrics trackers init".split()
 )
+NAMED = {"metrics": "metric", "trackers": "tracker", "averages": "ema"}  # kinds of tables such as [metrics.NAME]
 
 
 class Place(NamedTuple):

@@ -29,8 +29,8 @@ Watch = Callable[[dict[str, Any]], None]
 
 def show(planned: Plan, state: State, name: str, trackers: Trackers | None = None) -> None:
     """Grids of samples from fixed latents."""
-    denoiser, averaged = state.program.student, planned.recipe.evaluate.weights == "ema"
-    with state.average.swapped(averaged):
+    denoiser = state.program.student
+    with state.sampled(planned.recipe.evaluate.weights):
         for n in planned.recipe.evaluate.steps:
             count = 4096 if planned.data.spec.shape[1:] == (1, 1) else SAMPLES_SHOWN
             x0 = sampling.sample(denoiser, count, n, planned.recipe.evaluate.seed)
@@ -42,9 +42,8 @@ def show(planned: Plan, state: State, name: str, trackers: Trackers | None = Non
 
 def measured(planned: Plan, state: State, watch: scoring.Watch = lambda what, done, total: None) -> dict[str, Any]:
     """Figures of the present weights, on no record."""
-    denoiser, averaged = state.program.student, planned.recipe.evaluate.weights == "ema"
-    with state.average.swapped(averaged):
-        return measuring.of_recipe(denoiser, planned.data, planned.recipe, planned.context, watch)
+    with state.sampled(planned.recipe.evaluate.weights):
+        return measuring.of_recipe(state.program.student, planned.data, planned.recipe, planned.context, watch)
 
 
 def recorded(
@@ -95,8 +94,9 @@ class Saver(AbstractContextManager["Saver"]):
             self._begun[-1].result()
         was = self._own
         self._own = {n: was.get(n, torch.empty(t.shape, dtype=t.dtype)).copy_(t) for n, t in state.tensors().items()}
-        folder, keep = self.planned.folder / "checkpoints", self.planned.recipe.train.keep_checkpoints
-        self._begun.append(self._thread.submit(checkpoint.save, folder, state.k, self._own, state.numbers(), keep))
+        folder, train = self.planned.folder / "checkpoints", self.planned.recipe.train
+        kept = train.keep_checkpoints, train.keep_every_steps
+        self._begun.append(self._thread.submit(checkpoint.save, folder, state.k, self._own, state.numbers(), *kept))
         self.wait(ready=not wait)
 
     def wait(self, ready: bool = False) -> None:

@@ -135,13 +135,14 @@ def _measured(planned: Plan) -> dict[str, Any]:
 
 def made_with(planned: Plan) -> dict[str, Any]:
     """What an evaluation tells of it."""
+    tree = planned.recipe.tree()
     return {
         "genkit": genkit.__version__,
         "torch": torch.__version__,
         "plugins": _versions(),
         "device": planned.context.device,
         "world_size": processes.world(),
-        "ema": planned.recipe.tree()["ema"],
+        **{name: tree[name] for name in ("ema", "averages") if name in tree},
     }
 
 

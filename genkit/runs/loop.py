@@ -65,14 +65,14 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
             saver.save(state, wait=True)
             ended(figures=figures, key=keys.Key(settings.seed, k - 1))
         saver.wait(ready=True)
-        if k % settings.log_every_steps == 0 or last:
+        if turn(k, settings.log_every_steps) or last:
             rate = (k - first) * settings.batch_size / (now - since)
             _log(planned, k, plain, now - begun, rate, hooks)
             trackers.scalars(k, plain)
             since, first = now, k
         halt = any(processes.gather(stop.signal is not None))
-        showing = settings.sample_every_steps and k % settings.sample_every_steps == 0
-        if not last and (halt or k % settings.save_every_steps == 0):
+        showing = turn(k, settings.sample_every_steps)
+        if not last and (halt or turn(k, settings.save_every_steps, settings.keep_every_steps)):
             saver.save(state, wait=halt or showing or evaluate_due(recipe, k))
         if halt:
             processes.gather(None)
@@ -122,13 +122,16 @@ def _images_left(planned: Plan, k: int) -> float:
 
 def due(recipe: Recipe, k: int, stop: Signals) -> bool:
     """Whether something besides training happens after step k, on every process alike."""
-    t = recipe.train
-    every = [t.log_every_steps, t.save_every_steps, t.sample_every_steps, recipe.evaluate.every_steps]
-    alone = processes.world() == 1 and stop.signal is not None
-    return alone or k == t.steps or any(n and k % n == 0 for n in every)
+    t, alone = recipe.train, processes.world() == 1 and stop.signal is not None
+    every = t.log_every_steps, t.save_every_steps, t.keep_every_steps, t.sample_every_steps
+    return alone or k == t.steps or turn(k, *every, recipe.evaluate.every_steps)
 
 
 def evaluate_due(recipe: Recipe, k: int) -> bool:
     """Whether an evaluation between steps follows step k."""
-    every = recipe.evaluate.every_steps
-    return bool(recipe.metrics) and every > 0 and k % every == 0 and 0 < k < recipe.train.steps
+    return bool(recipe.metrics) and turn(k, recipe.evaluate.every_steps) and 0 < k < recipe.train.steps
+
+
+def turn(k: int, *every: int) -> bool:
+    """Whether step k is one of every so many, for one of these numbers; 0 stands for never."""
+    return any(n and k % n == 0 for n in every)

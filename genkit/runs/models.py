@@ -22,7 +22,7 @@ from genkit.kernel.toml import Place, Places, hoist
 from genkit.kinds import Context, Source, Spec, names
 from genkit.runs import store
 from genkit.training import checkpoint, processes
-from genkit.training.state import below, require_fit
+from genkit.training.state import below, place, require_fit
 
 
 def reopen(run: str | Path, lenient: bool = False) -> tuple[Path, Recipe]:
@@ -65,15 +65,17 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
     """The denoiser of a run at a checkpoint, in eval mode; no data are needed.
 
     Args:
-        weights: "ema" or "raw".
+        weights: "ema", "raw", or the name of another average, be it one that was made afterwards.
         at: Which checkpoint: "latest", "best", or a step.
 
     Raises:
-        GenkitError: There is no such run, or it has no such checkpoint.
+        GenkitError: There is no such run, or it has no such checkpoint or weights.
     """
     folder, recipe = reopen(run, lenient=True)
-    if weights not in ("ema", "raw"):
-        raise RecipeError("weights", f"{weights!r} is neither ema nor raw")
+    path = checkpoint.chosen(folder / "checkpoints", at)
+    there = [*recipe.weights, *(file.stem for file in path.glob("averages/*.safetensors"))]
+    if weights not in there:
+        raise RecipeError("weights", f"{folder.name} has none named {weights!r}", f"it has {names(there)}")
     lock = records.read(folder / "lock.json")
     try:
         spec, data = Spec(**lock["spec"]), str(lock["data"])
@@ -88,16 +90,22 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
         load=functools.partial(load_source, device=device),
         training=False,
     )
-    path = checkpoint.chosen(folder / "checkpoints", at)
     tensors, _ = checkpoint.load(path, "cpu")
     with torch.random.fork_rng(devices=[]):
         program: Program = registry.build(recipe.objective, context)
-    require_fit(program, tensors, path)
+    require_fit(program, tensors, path, [name for name in recipe.weights if name != "raw"])
     program.load_state_dict(below(tensors, "program/"))
-    if weights == "ema":
-        program.student.network.load_state_dict(below(tensors, "ema/"), strict=False)
+    if weights not in recipe.weights:
+        start_from(program, Source(origin=str(derived(path, weights))))
+    elif weights != "raw":
+        program.student.network.load_state_dict(below(tensors, place(weights)), strict=False)
     program.student.objective = recipe.objective
     return program.student.to(device).eval()
+
+
+def derived(path: Path, weights: str) -> Path:
+    """The file of an average that was made afterwards of a checkpoint's run, by its name; it lies in the checkpoint."""
+    return path / "averages" / f"{weights}.safetensors"
 
 
 def load_source(source: Source, device: str | None = None) -> Denoiser:
@@ -131,6 +139,8 @@ def content(source: Source) -> str:
         return sha256(path)
     folder = _run_of(source)
     newest, _ = checkpoint.latest(folder / "checkpoints")
+    if newest and (made := derived(newest, source.weights)).is_file():
+        return sha256(made)
     k = checkpoint.step_of(newest) if newest else 0  # a run that is still going changes what it gives
     return f"{records.read(folder / 'lock.json')['id']}@{k}/{source.weights}"
 

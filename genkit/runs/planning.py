@@ -62,7 +62,7 @@ class Plan:
             for module in program.modules():
                 if isinstance(module, Denoiser):
                     module.compile()
-        return State.of(program, self.recipe.optimizer, self.recipe.ema)
+        return State.of(program, self.recipe.optimizer, self.recipe.ema, self.recipe.averages)
 
     def try_out(self) -> None:
         """Have it tried by plugins; raises GenkitError for what would end it later."""

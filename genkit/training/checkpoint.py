@@ -28,11 +28,14 @@ FORMAT = 2
 FILES = ("state.json", "state.safetensors")
 
 
-def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int = 2) -> Path:
-    """Write the checkpoint of step k, verify it, and only then prune to the newest `keep` and the best.
+def save(
+    folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], keep: int = 2, every: int = 0
+) -> Path:
+    """Write the checkpoint of step k, verify it, and only then prune to the newest `keep` and those that stay.
 
     Args:
         tensors: On the CPU, contiguous, and none in the memory of another.
+        every: What stays, besides the best, is that of each so many steps; 0 for none.
 
     Raises:
         CheckpointError: The disk is full, or the files read back differ; older ones are untouched.
@@ -52,11 +55,16 @@ def save(folder: Path, k: int, tensors: Mapping[str, Tensor], numbers: Mapping[s
         shutil.rmtree(partial, ignore_errors=True)
         told = atomic.unwritable(final, error, sum(t.nbytes for t in tensors.values()))
         raise CheckpointError(final, told.what, "make room; the run continues from the checkpoint before") from error
-    older = [path for path in present(folder) if step_of(path) < k and step_of(path) != best(folder).get("k")]
+    older = [path for path in present(folder) if step_of(path) < k and not stays(path, every)]
     ahead = [path for path in present(folder) if step_of(path) > k]  # damaged: a run never starts before a good one
     for old in [*ahead, *older[: max(0, len(older) - keep + 1)]]:
         _discard(old)
     return final
+
+
+def stays(path: Path, every: int) -> bool:
+    """Whether a checkpoint is kept, however many come after it: the best one, and that of each `every` steps."""
+    return step_of(path) == best(path.parent).get("k") or bool(every and step_of(path) % every == 0)
 
 
 def pin(folder: Path, k: int, **about: Any) -> None:

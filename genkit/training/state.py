@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genkit.data.weights import described, misfit, not_finite
 from genkit.denoiser import Program
@@ -19,13 +20,12 @@ OTHER = "use another checkpoint, or a new folder"
 
 @attrs.define(eq=False)
 class State:
-    """A program with its optimizers and its average, at step k.
+    """A program with its optimizers and its averages, at step k.
 
     Attributes:
         optimizers: A torch optimizer for each of the program's parameter groups.
         rule: The optimizer component, for the rate at step k.
-        ema: The EMA component.
-        average: The running average of the student.
+        averages: The running averages of the student: "ema", that of the table [ema], and further ones by their names.
         k: The step to be taken next, from 0.
         bad: The first step with a non-finite loss; a device scalar, infinite if none.
     """
@@ -33,25 +33,43 @@ class State:
     program: Program
     optimizers: dict[str, torch.optim.Optimizer]
     rule: Any
-    ema: Any
-    average: Average
+    averages: dict[str, Average]
     k: int = 0
     bad: Tensor = attrs.field(factory=lambda: torch.tensor(float("inf")))
 
     @classmethod
-    def of(cls, program: Program, optimizer: Any, ema: Any) -> State:
-        """The state before step 0."""
+    def of(cls, program: Program, optimizer: Any, ema: Any, averages: Mapping[str, Any] | None = None) -> State:
+        """The state before step 0.
+
+        Args:
+            ema: The EMA component of the average that is sampled if nothing else is said.
+            averages: Those of further ones, by name.
+        """
         optimizers = {phase: optimizer.optimizer(params) for phase, params in program.groups().items()}
         for made in optimizers.values():
             for group in made.param_groups:
                 group.setdefault("initial_lr", group["lr"])
         bad = torch.tensor(float("inf"), device=next(program.parameters()).device)
-        return cls(program, optimizers, optimizer, ema, Average(program.student.network), bad=bad)
+        rules = {"ema": ema, **(averages or {})}
+        averaged = {name: Average(program.student.network, rule) for name, rule in rules.items()}
+        return cls(program, optimizers, optimizer, averaged, bad=bad)
+
+    @property
+    def average(self) -> Average:
+        """The average that the table [ema] is of."""
+        return self.averages["ema"]
+
+    def sampled(self, weights: str = "ema") -> AbstractContextManager[nn.Module]:
+        """The student's network in eval mode with the weights of an average, or "raw"; all is as before afterwards."""
+        return self.averages["ema" if weights == "raw" else weights].swapped(weights != "raw")
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state, by name: `program/…`, `ema/…`, `optimizer/<group>/<parameter>/<name>`."""
+        """Every tensor of the state, by name: `program/…`, `optimizer/<group>/<parameter>/<name>` and, of averages,
+        `ema/…` and `averages/<name>/…`.
+        """
         named = {f"program/{name}": t for name, t in self.program.state_dict().items()}
-        named |= {f"ema/{name}": t for name, t in self.average.weights.items()}
+        for which, average in self.averages.items():
+            named |= {place(which) + name: t for name, t in average.weights.items()}
         return named | {name: v for name, v in self._moments().items() if isinstance(v, Tensor)}
 
     def numbers(self) -> dict[str, Any]:
@@ -66,7 +84,7 @@ class State:
         Raises:
             CheckpointError: They are not those of this program and these optimizers, or numbers are not finite.
         """
-        require_fit(self.program, tensors, where)
+        require_fit(self.program, tensors, where, self.averages)
         try:
             if type(k := numbers["k"]) is not int:
                 raise TypeError(f"k is {k!r}")
@@ -77,7 +95,8 @@ class State:
         if name := not_finite({name: t for name, t in tensors.items() if name.startswith("optimizer/")}):
             raise CheckpointError(where, f"{name!r} holds NaN or infinite numbers", OTHER)
         self.program.load_state_dict(below(tensors, "program/"))
-        self.average.load(below(tensors, "ema/"))
+        for name, average in self.averages.items():
+            average.load(below(tensors, place(name)))
         for phase, made in self.optimizers.items():
             made.load_state_dict(states[phase])
         self.k = k
@@ -135,20 +154,26 @@ class State:
         }
 
 
-def require_fit(program: Program, tensors: Mapping[str, Tensor], where: object) -> None:
+def place(average: str) -> str:
+    """What the names of an average's tensors begin with."""
+    return "ema/" if average == "ema" else f"averages/{average}/"
+
+
+def require_fit(program: Program, tensors: Mapping[str, Tensor], where: object, averages: Iterable[str]) -> None:
     """Refuse a checkpoint whose weights, those of the program and the averaged ones, are not this program's.
 
     Raises:
         CheckpointError: One is missing, surplus, of another shape or dtype, or not finite; the first one is named.
     """
-    network = program.student.network
+    network, places = program.student.network, [place(name) for name in averages]
     own = {f"program/{name}": t for name, t in program.state_dict().items()}
-    own |= {f"ema/{name}": t for name, t in floats(network).items()}
+    own |= {start + name: t for start in places for name, t in floats(network).items()}
     found = {name: t for name, t in tensors.items() if not name.startswith("optimizer/")}
     if wrong := misfit(described(own), described(found)):
         raise CheckpointError(where, f"does not fit this program: {wrong}", OTHER)
-    buffers = {name for module in (program, network) for name, _ in module.named_buffers()}
-    if name := not_finite({name: t for name, t in found.items() if name.partition("/")[2] not in buffers}):
+    buffers = {f"program/{name}" for name, _ in program.named_buffers()}
+    buffers |= {start + name for start in places for name, _ in network.named_buffers()}
+    if name := not_finite({name: t for name, t in found.items() if name not in buffers}):
         raise CheckpointError(where, f"{name!r} holds NaN or infinite numbers", OTHER)
 
 

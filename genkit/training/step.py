@@ -43,7 +43,7 @@ def train(state: State, dataset: Data, settings: Train | None = None, **given: A
 
 
 def train_step(state: State, batch: Batch, settings: Train) -> Figures:
-    """Take step k: one backward pass and update for each parameter group that acts, then the average."""
+    """Take step k: one backward pass and update for each parameter group that acts, then the averages."""
     key = Key(settings.seed, state.k, processes.rank(), world=processes.world())
     figures: Figures = {}
     acting = {phase: o for phase, o in state.optimizers.items() if state.program.acts(phase, state.k)}
@@ -55,7 +55,8 @@ def train_step(state: State, batch: Batch, settings: Train) -> Figures:
             group["lr"] = group["initial_lr"] * state.rule.lr_scale(state.k, settings.steps)
         optimizer.step()
     resting = {*_trained(*state.optimizers.values())} - {*_trained(*acting.values())}
-    state.average.update(state.ema.beta(state.k, settings.batch_size), resting)
+    for average in state.averages.values():
+        average.update(average.rule.beta(state.k, settings.batch_size), resting)
     state.program.after_step(state.k)
     state.k += 1
     return figures

@@ -9,7 +9,7 @@ import typer
 
 from genkit.cli.options import Device, Json, Run, a_seed
 
-Weights = Annotated[str, typer.Option(help="ema or raw.")]
+Weights = Annotated[str, typer.Option(help="ema, raw, or the name of another average.")]
 
 
 def search_steps(

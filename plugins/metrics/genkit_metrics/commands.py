@@ -20,7 +20,7 @@ def evaluate(
     samples: Annotated[int | None, typer.Option(min=2, help="How many samples.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How often, each time from other latents.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first latents.")] = None,
-    weights: Annotated[str | None, typer.Option(help="ema or raw.")] = None,
+    weights: Annotated[str | None, typer.Option(help="ema, raw, or the name of another average.")] = None,
     checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     protocol: Annotated[str | None, typer.Option(help="How published figures were made, such as edm-fid.")] = None,
     metrics: Annotated[str, typer.Option(help="Metrics of samples that are there: fd,precision-recall")] = "fd",

@@ -183,7 +183,7 @@ def gc(
     old: Annotated[bool, typer.Option("--old", help="Also folders that --fresh renamed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
 ) -> None:
-    """Remove half-written files, and checkpoints of finished runs but the last and the best."""
+    """Remove half-written files, and checkpoints of finished runs but the last, the best, and those that are kept."""
     from genkit_runs import housekeeping
 
     found = list(housekeeping.superseded(old))

@@ -138,21 +138,22 @@ def half_written(folder: Path) -> list[Path]:
 
 def superseded(aged: bool = False) -> Iterator[Path]:
     """What can be made again or was left behind: half-written files, checkpoints of finished runs but the last and
-    the best, and with `aged` the folders that --fresh renamed. Runs that are running are left alone."""
+    those that are to stay, and with `aged` the folders that --fresh renamed. Runs that are running are left alone."""
     for folder in sorted(path.parent for path in store.root().glob("*/lock.json")):
         if store.holder(folder):
             continue
         if ".old" in folder.suffix:
             yield from [folder] if aged else []
             continue
-        checkpoints = folder / "checkpoints"
         yield from half_written(folder)
         try:
-            state, best = store.summary(folder).state, checkpoint.best(checkpoints).get("k")
+            done = store.summary(folder).state == "done"
+            every = store.recipe_file(folder).get("train", {}).get("keep_every_steps", 0)
+            older = checkpoint.present(folder / "checkpoints")[:-1] if done else []
+            found = [path for path in older if not checkpoint.stays(path, every)]
         except GenkitError:  # a damaged run keeps what it has
             continue
-        if state == "done":
-            yield from (p for p in checkpoint.present(checkpoints)[:-1] if checkpoint.step_of(p) != best)
+        yield from found
 
 
 def remove(paths: Iterable[Path], told: Callable[[Path, int], None] = lambda path, size: None) -> int:

@@ -39,7 +39,7 @@ def estimate(recipe: Recipe, device: str | None) -> dict[str, float]:
 
 def _estimate(planned: Plan) -> dict[str, float]:
     planned.try_out()
-    state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema)
+    state = State.of(planned.program(), planned.recipe.optimizer, planned.recipe.ema, planned.recipe.averages)
     with planned.threads():
         step = _step_seconds(planned, state)
         evaluation = _evaluation_seconds(planned, state)

@@ -18,7 +18,7 @@ from genkit.kinds import fields
 from genkit_studies.designs import Factor, Option
 
 Load = Callable[[str], Recipe]
-SHARED = ("metrics", "evaluate", "trackers", "name", "genkit")  # what all arms have alike
+SHARED = ("averages", "metrics", "evaluate", "trackers", "name", "genkit")  # what all arms have alike
 
 
 def edits(recipe: Recipe, name: str, value: Any, place: Place, load: Load) -> tuple[Edit, ...]:

@@ -32,16 +32,15 @@ def lean(arms: Iterable[Arm]) -> tuple[Arm, ...]:
 def tidy(trial: Trial, recipe: Recipe, written: Iterable[Path]) -> None:
     """Remove what else a trial that is done has left: older checkpoints, its report, its recipe and log in the study.
 
-    The best checkpoint stays, and so does all of a run that is somebody's own, or whose `train.keep_final` is all.
+    The best checkpoint stays, and so do those of `train.keep_every_steps`, and all of a run that is somebody's own, or
+    whose `train.keep_final` is all.
     """
     folder = trial.folder
     if recipe.train.keep_final == "all" or not records.read(folder / "lock.json").get("trial"):
         return
     with suppress(CheckpointError), store.held(folder):  # somebody else may have taken it up
-        checkpoints = folder / "checkpoints"
-        best = checkpoint.best(checkpoints).get("k")
-        for older in checkpoint.present(checkpoints)[:-1]:
-            if checkpoint.step_of(older) != best:
+        for older in checkpoint.present(folder / "checkpoints")[:-1]:
+            if not checkpoint.stays(older, recipe.train.keep_every_steps):
                 shutil.rmtree(older)
         for path in (folder / "report.html", *written):
             path.unlink(missing_ok=True)

@@ -42,13 +42,13 @@ def _try(planned: Plan, program: Program) -> None:
     recipe, device = planned.recipe, planned.context.device
     x, t = torch.zeros(2, *planned.data.spec.shape, device=device), torch.ones(2, device=device)
     small = _Small(planned, program, x, t, sampling.conditioning(program.student, 0, 2, 0, None))
-    aside = {"optimizer": recipe.optimizer, "ema": recipe.ema}
+    aside = {"optimizer": recipe.optimizer, "ema": recipe.ema, "averages": recipe.averages}
     parts = [*resolving.components_of(recipe.objective), *resolving.components_of(aside)]
     for kind, law in _OWED.items():
         for key, component in (part for part in parts if registry.info_of(part[1]).kind == kind):
             if kind != "network" or key == ("network",):  # others only their objective can call
                 _hold(planned, component, law, small, ".".join(key))
-    state = State.of(program, recipe.optimizer, recipe.ema)
+    state = State.of(program, recipe.optimizer, recipe.ema, recipe.averages)
     for _ in train(state, planned.data, recipe.train):
         if state.k >= STEPS:
             break
