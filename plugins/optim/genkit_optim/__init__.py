@@ -21,7 +21,16 @@ def genkit_ema():
         "halflife": lazy(
             "genkit_optim.ema:Halflife", "Decay by a half-life in thousands of images: beta = 0.5^(B / halflife)."
         ),
+        "power": lazy(
+            "genkit_optim.ema:Power", "Average by a power of time, whose width is a share of the training so far."
+        ),
     }
+
+
+@hookimpl
+def genkit_commands():
+    about = "Make the power-function average of another width from a run's checkpoints."
+    return {"weights average": lazy("genkit_optim.commands:average", about)}
 
 
 @hookimpl

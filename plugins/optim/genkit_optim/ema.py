@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import attrs
-from attrs.validators import and_, gt, lt, optional
+import numpy
+from attrs.validators import and_, gt, le, lt, optional
 
 from genkit.kinds import setting
+
+WIDEST = 0.2886  # 1 / sqrt(12), of gamma = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -47,3 +52,37 @@ class Halflife:
         if self.rampup_ratio is not None:
             halflife = min(halflife, self.rampup_ratio * k * batch_size)
         return 0.5 ** (batch_size / halflife) if halflife > 0 else 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Power:
+    """Average by a power of time, whose width is a share of the training so far.
+
+    beta(k) = (1 - 1 / t)^(gamma + 1), t = k + 1. After t steps the weights of step s then count
+
+        (s^(gamma + 1) - (s - 1)^(gamma + 1)) / t^(gamma + 1),
+
+    in proportion to s^gamma, and those from before the first step not at all. The standard deviation of s is
+    `sigma_rel` t. What is kept of two such averages makes one of any width afterwards: `genkit weights average`.
+
+    Source: Karras et al. 2024 (arXiv 2312.02696), section 3.1 and appendix C.
+    """
+
+    sigma_rel: float = setting(
+        0.1,
+        "width, a share of the steps taken; at most 0.2886, where all steps count alike",
+        check=and_(gt(0), le(WIDEST)),
+    )
+
+    def beta(self, k: int, batch_size: int) -> float:
+        return float((1 - 1 / (k + 1)) ** (gamma_of(self.sigma_rel) + 1))
+
+
+@functools.cache
+def gamma_of(sigma_rel: float) -> float:
+    """The power whose profile has this relative width: sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)).
+
+    The largest root of gamma^3 + 7 gamma^2 + (16 - sigma_rel^-2) gamma + 12 - sigma_rel^-2.
+    """
+    roots = numpy.roots([1, 7, 16 - sigma_rel**-2, 12 - sigma_rel**-2])
+    return float(roots.real.max())

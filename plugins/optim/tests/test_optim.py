@@ -11,7 +11,7 @@ import torch
 import genkit
 import genkit_optim
 from genkit.runs import planning
-from genkit_optim.ema import Constant, Halflife
+from genkit_optim.ema import Constant, Halflife, Power
 from genkit_optim.optimizers import Adam, AdamW, RAdam
 from genkit_optim.radam import FusedRAdam, rectification
 
@@ -229,7 +229,7 @@ def test_decay_of_the_average_lies_between_zero_and_one(decay):
 
 def test_summaries_are_the_first_lines_of_the_docstrings():
     offered = [*genkit_optim.genkit_optimizer().values(), *genkit_optim.genkit_ema().values()]
-    for offer, cls in zip(offered, (*ALL, Constant, Halflife), strict=True):
+    for offer, cls in zip(offered, (*ALL, Constant, Halflife, Power), strict=True):
         assert offer.target == f"{cls.__module__}:{cls.__name__}"
         assert offer.summary == cls.__doc__.splitlines()[0]
 
