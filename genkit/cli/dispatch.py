@@ -18,7 +18,6 @@ from genkit.training import signals
 # Command -> (where its function or typer app is, one line).
 COMMANDS = {
     "run": ("genkit.cli.run:run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
-    "sample": ("genkit.cli.sample:sample", "Draw samples of a run."),
     "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
 }

@@ -1,4 +1,4 @@
-"""The store of runs: `genkit runs`, what has been run, in what runs differ, and what of them can go.
+"""What is done with runs that are there: `genkit sample` draws from one; `genkit runs` lists, compares and tidies them.
 
 And `genkit doctor`: whether runs will do well here."""
 
@@ -10,6 +10,7 @@ GENKIT_API = 1
 @hookimpl
 def genkit_commands() -> Offer:
     return {
+        "sample": lazy("genkit_runs.sample:sample", "Draw samples of a run."),
         "runs": lazy("genkit_runs.commands:app", "What has been run."),
         "doctor": lazy("genkit_runs.doctor:doctor", "Whether all is well here, and what to do where it is not."),
     }
