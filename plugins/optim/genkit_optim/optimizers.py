@@ -31,9 +31,10 @@ class _Settings:
     warmup_steps: int = setting(0, "steps in which the rate rises linearly to lr", check=ge(0))
     decay: str = setting(
         "constant",
-        "of the rate, to zero at the last step: constant, cosine or linear",
-        check=in_(("constant", "cosine", "linear")),
+        "of the rate: constant; cosine or linear, to zero at the last step; inverse-sqrt, without end",
+        check=in_(("constant", "cosine", "linear", "inverse-sqrt")),
     )
+    decay_steps: int = setting(1, "steps from which the rate falls by inverse-sqrt", check=ge(1))
 
     def lr_scale(self, k: int, total_steps: int) -> float:
         """The rate at step k (from 0) over `lr`; w is `warmup_steps`, K is `total_steps`.
@@ -41,10 +42,15 @@ class _Settings:
         (k + 1) / w for k < w; then, with p = min(1, (k - w) / (K - w)), the share of the rest that is done,
 
             constant: 1      linear: 1 - p      cosine: (1 + cos(pi p)) / 2
+            inverse-sqrt: sqrt(d / max(k, d)), d = `decay_steps`
+
+        Source of the last: Karras et al. 2024 (arXiv 2312.02696), the decay of its rate.
         """
         if k < self.warmup_steps:
             return (k + 1) / self.warmup_steps
         done = min(1.0, (k - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
+        if self.decay == "inverse-sqrt":
+            return math.sqrt(self.decay_steps / max(k, self.decay_steps))
         if self.decay == "cosine":
             return 0.5 * (1 + math.cos(math.pi * done))
         return 1.0 - done if self.decay == "linear" else 1.0

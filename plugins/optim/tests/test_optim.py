@@ -198,6 +198,11 @@ def test_rate_rises_to_one_and_falls_to_zero():
     assert {RAdam().lr_scale(k, 10) for k in range(11)} == {1.0}
 
 
+def test_rate_falls_by_the_root_of_steps_from_a_step_on():
+    scale = RAdam(decay="inverse-sqrt", decay_steps=100, warmup_steps=10).lr_scale
+    assert [scale(k, 500) for k in (4, 10, 100, 400, 900)] == pytest.approx([0.5, 1, 1, 1 / 2, 1 / 3])
+
+
 def test_warm_up_longer_than_the_training_still_gives_a_rate():
     scale = RAdam(warmup_steps=10, decay="cosine").lr_scale
     assert [scale(k, 5) for k in range(5)] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
