@@ -79,6 +79,45 @@ def test_ect_has_the_numbers_of_its_paper():
     assert objective.parameterization == genkit.component("parameterization", "edm")
 
 
+def test_ect_on_imagenet_has_the_numbers_of_its_code():
+    recipe = load_recipe("ect_imagenet64")
+    objective, steps = recipe.objective, recipe.train.steps
+    assert (steps, recipe.train.batch_size, recipe.train.precision) == (100_000, 128, "float32")
+    rate = {"lr": 1e-3, "beta2": 0.99, "decay": "inverse-sqrt", "decay_steps": 2000}
+    assert recipe.optimizer == genkit.component("optimizer", "adam", **rate) and recipe.ema.decay == 0.9999
+    assert [objective.curriculum(k, steps) - 1 for k in range(0, steps, 25_000)] == [4, 16, 64, 256]
+    assert (objective.noise.p_mean, objective.noise.p_std, objective.loss.c) == (-0.8, 1.6, 0.06)
+    assert objective.weighting == genkit.component("weighting", "edm") and objective.sampler.levels == (1.526,)
+    assert objective.network == genkit.component("network", "adm", dropout=0.4, dropout_max_resolution=16)
+
+
+# first stage: batch, N - 1 by stage, and how long one is; second stage: weighting, N - 1, c, rate
+TCM = {
+    "cifar10": (512, [*(2**i for i in range(1, 10)), 1000], 25_000, "inverse-step", 1000, 1e-8, 5e-5),
+    "imagenet64": (2048, [4, 16, 64, 256, 256], 10_000, "edm", 256, 0.06, 5e-4),
+}
+
+
+@pytest.mark.parametrize("data", TCM)
+def test_tcm_has_the_numbers_of_its_code(data):
+    batch, stages, length, weighting, finest, c, rate = TCM[data]
+    first, second = load_recipe(f"tcm_stage1_{data}"), load_recipe(f"tcm_{data}")
+    n = [first.objective.curriculum(i * length, first.train.steps) - 1 for i in range(len(stages))]
+    assert (first.train.batch_size, n) == (batch, stages)
+    assert first.objective.pairs == genkit.component("pairs", "truncated")
+    objective, steps = second.objective, second.train.steps
+    assert objective.pairs == genkit.component("pairs", "truncated", low=1.0, boundary=0.25)
+    assert objective.noise == genkit.component("noise", "student-t", df=0.01, loc=0.0, scale=0.2)
+    assert objective.weighting == genkit.component(
+        "weighting", "boundary", level=1.0, share=0.25, weight=0.1, weighting=weighting
+    )
+    assert {objective.curriculum(k, steps) - 1 for k in (0, steps - 1)} == {finest}
+    assert {recipe.objective.loss.c for recipe in (first, second)} == {c}
+    assert (second.optimizer.lr, second.train.batch_size, second.init.origin) == (rate, 1024, "")
+    assert first.objective.network == objective.network.network and objective.network.level == 1.0
+    assert objective.network.model.origin == f"recipe:{first.name}"
+
+
 SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
@@ -109,6 +148,19 @@ def test_two_steps_of_ect_start_from_the_diffusion_model_that_it_names(tmp_path)
     before, after = (dict(genkit.load(start.folder).named_parameters()), dict(denoiser.named_parameters()))
     moved = max((after[name] - p).abs().max().item() for name, p in before.items())
     assert before.keys() == after.keys() and 0 < moved < 0.01
+
+
+def test_two_steps_of_both_stages_of_tcm(tmp_path):
+    settings = [*small(tmp_path, CIFAR), "network.dropout=0.2"]
+    first = genkit.run(load_recipe("tcm_stage1_cifar10", [*settings, "init.from="])).folder
+    inner = [word.replace("network.", "network.network.") for word in settings]
+    denoiser = genkit.load(genkit.run(load_recipe("tcm_cifar10", [*inner, f"network.model.from={first}"])).folder)
+    assert genkit.sample(denoiser, 2, steps=2, seed=0).isfinite().all()
+    below, above = (denoiser.network.get_submodule(name).state_dict() for name in ("below", "above"))
+    started = genkit.load(first).network.state_dict()
+    assert all(torch.equal(below[name], tensor) for name, tensor in started.items())
+    moved = max((above[name] - tensor).abs().max().item() for name, tensor in started.items())
+    assert 0 < moved < 0.01
 
 
 @pytest.mark.parametrize("name", [*PAPERS, *PROXIES])
