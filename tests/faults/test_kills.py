@@ -9,6 +9,14 @@ import pytest
 from driver import RING, Forked, dice, events, final, flip, genkit, same, steps, told, whole, within
 
 RUN = [*RING, "train.steps=200", "train.save_every_steps=10", "evaluate.every_steps=40", "evaluate.samples=2000"]
+ECT = ["pairs.use=ect", "curriculum.use=powers", "parameterization.use=edm", "loss.c=0"]
+NETWORK = "network={use='truncated', network={use='mlp', width=16}, model={from='first'}}"
+TCM = [*ECT[1:], "pairs={use='truncated', low=1.0, boundary=0.25}", "noise.use=student-t", "weighting.use=boundary"]
+METHODS = {
+    "ict": RUN,
+    "ect": [*RUN, *ECT],
+    "tcm": [NETWORK if word.startswith("network.") else word for word in RUN] + TCM,
+}
 STUDY = ["ablate", *RING[1:], "--swap", "loss=l2", "--seeds", "2", "--jobs", "1"]
 
 
@@ -37,17 +45,20 @@ def kills(command, folder, number, chance, seconds, group, hits):
     yield
 
 
-def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(request, thorough):
-    chance = dice(request, "runs")
-    seconds = min(genkit(*RUN, "--out", "undisturbed").seconds, genkit(*RUN, "--out", "again").seconds)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(request, thorough, method):
+    chance, run = dice(request, "runs"), METHODS[method]
+    if method == "tcm":
+        genkit(*RUN, *ECT, "train.steps=20", "--out", "first")
+    seconds = min(genkit(*run, "--out", "undisturbed").seconds, genkit(*run, "--out", "again").seconds)
     undisturbed = final("undisturbed")
     same(undisturbed, final("again"))
-    number, hits = 240 if thorough else 24, []
-    for _ in kills([*RUN, "--out", "killed"], "killed", number, chance, seconds, lambda: False, hits):
+    number, hits = (240 if thorough else 24) // (1 if method == "ict" else 4), []
+    for _ in kills([*run, "--out", "killed"], "killed", number, chance, seconds, lambda: False, hits):
         if steps("killed") and told("killed", "end", outcome="done"):
             same(undisturbed, final("killed"))
             shutil.rmtree("killed")
-    genkit(*RUN, "--out", "killed")
+    genkit(*run, "--out", "killed")
     same(undisturbed, final("killed"))
     whole("killed")
     print(len(hits), "kills:", dict(collections.Counter(hits)))

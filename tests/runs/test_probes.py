@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import genkit
 from genkit.data import batches
@@ -118,6 +119,11 @@ OBJECTIVES = {
     "meanflow": {"use": "meanflow"},
     "consistency": {"use": "consistency", **SMALL},
     "ect": {"use": "consistency", "pairs": "ect", "loss": {"use": "pseudo-huber", "c": 0}, **SMALL},
+    "tcm": {
+        **{"use": "consistency", "parameterization": "edm", "noise": "student-t", "weighting": "boundary"},
+        "pairs": {"use": "truncated", "low": 1.0, "boundary": 0.25},
+        "network": {"use": "truncated", "network": "mlp", "model": {"from": "first.safetensors"}},
+    },
     "diffusion": {"use": "diffusion", **SMALL},
 }
 
@@ -146,6 +152,8 @@ for grads in found.values(): processes.average(grads.values())
 if processes.rank() == 0: torch.save(found, {str(tmp_path / "grads.pt")!r})
 """
     (tmp_path / "worker.py").write_text(code)
+    ring = genkit.Context(spec=genkit.Spec(channels=2, height=1, width=1))
+    save_file(genkit.build(genkit.component("network", "mlp"), ring).state_dict(), "first.safetensors")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     subprocess.run([*command, str(tmp_path / "worker.py")], check=True, env=environment, timeout=240)
