@@ -1,5 +1,6 @@
 """The recipes of the papers: their numbers, and that two steps of each run."""
 
+import functools
 import math
 
 import attrs
@@ -118,11 +119,24 @@ def test_tcm_has_the_numbers_of_its_code(data):
     assert objective.network.model.origin == f"recipe:{first.name}"
 
 
+def test_mean_flow_has_the_numbers_of_its_published_code():
+    recipe = load_recipe("meanflow_cifar10")
+    objective, law = recipe.objective, functools.partial(genkit.component, "noise", "lognormal", p_std=1.6)
+    network = genkit.build(objective.network, Context(spec=CIFAR, device="meta", times=2))
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(55.93, abs=0.01)
+    assert network.conditioning.inner.in_features == 2 * 2 * 128 and objective.network.dropout == 0.2
+    assert (recipe.train.steps, recipe.train.batch_size, recipe.train.precision) == (800_000, 1024, "float32")
+    assert recipe.optimizer == genkit.component("optimizer", "adam", lr=6e-4, warmup_steps=9766)
+    assert recipe.ema.decay == 0.9999 and objective.loss == genkit.component("loss", "adaptive", p=0.75, eps=1e-3)
+    assert (objective.noise, objective.noise_r) == (law(p_mean=-0.6), law(p_mean=-4.0))
+    assert (objective.ratio, objective.order, objective.omega, objective.kappa) == (0.75, "equal", 1, 0)
+
+
 SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
 ]
-PROXIES = {"ict_cifar10_proxy": CIFAR, "ct_cifar10_proxy": CIFAR}
+OTHERS = {"ict_cifar10_proxy": CIFAR, "ct_cifar10_proxy": CIFAR, "meanflow_cifar10": CIFAR}
 
 
 def small(tmp_path, spec):
@@ -164,8 +178,9 @@ def test_two_steps_of_both_stages_of_tcm(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*PAPERS, *PROXIES])
+@pytest.mark.parametrize("name", [*PAPERS, *OTHERS])
 def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
-    spec = PROXIES.get(name) or PAPERS[name][0]
+    spec = OTHERS.get(name) or PAPERS[name][0]
     overrides = small(tmp_path, spec)
     overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective.loss).lower() else []
     denoiser = genkit.load(genkit.run(load_recipe(name, overrides=overrides)).folder)

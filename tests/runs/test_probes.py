@@ -60,7 +60,7 @@ def test_a_diffusion_model_distils_into_a_consistency_model(probes):
 
 
 def test_mean_flow_learns_with_two_times_and_a_learned_weighting(probes):
-    run = train("meanflow", 800)
+    run = train("toy-meanflow", 800)
     assert off_the_ring(run) < 0.25
     assert tensors(run)["program/log_weight.weight"].abs().sum() > 0  # it starts at zero
 
@@ -71,7 +71,7 @@ def test_forward_mode_through_attention_has_the_gradient_of_micro_batches(probes
 
     def gradient(micro):
         settings = {"steps": 1, "batch_size": 8, "precision": precision, "micro_batch": micro}
-        recipe = genkit.recipe_of(dataset="digits", objective={"use": "meanflow", "network": unet}, train=settings)
+        recipe = genkit.recipe_of(dataset="digits", objective={"use": "toy-meanflow", "network": unet}, train=settings)
         planned = planning.plan(recipe, device="cpu")
         state, awake = planned.state(), torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -116,7 +116,11 @@ def test_latents_with_labels_and_a_null_class(probes):
 
 SMALL = {"network": "mlp", "label_drop": 0.3}
 OBJECTIVES = {
-    "meanflow": {"use": "meanflow"},
+    "toy-meanflow": {"use": "toy-meanflow"},
+    "meanflow": {"use": "meanflow", **SMALL},
+    "imf": {"use": "imf", **SMALL},
+    "alpha-flow": {"use": "alpha-flow", **SMALL},
+    "shortcut": {"use": "shortcut", **SMALL},
     "consistency": {"use": "consistency", **SMALL},
     "ect": {"use": "consistency", "pairs": "ect", "loss": {"use": "pseudo-huber", "c": 0}, **SMALL},
     "tcm": {

@@ -7,7 +7,7 @@ GENKIT_API = 1
 
 @hookimpl
 def genkit_objective():
-    return {"meanflow": lazy("probe_meanflow.parts:MeanFlow", "Average velocities u(z, t, r) by their identity.")}
+    return {"toy-meanflow": lazy("probe_meanflow.parts:MeanFlow", "Average velocities u(z, t, r) by their identity.")}
 
 
 @hookimpl
