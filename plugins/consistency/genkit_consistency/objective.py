@@ -77,7 +77,7 @@ class ConsistencyProgram(Program):
         self.path = build(settings.path, context)
         self.loss, self.weighting = build(settings.loss, context), build(settings.weighting, context)
         self.teaching = build(settings.teacher, context)
-        teacher = self.teaching.init(self.student)
+        teacher: Callable[..., Tensor] = self.teaching.init(self.student)
         self.owned = (
             teacher.requires_grad_(False) if isinstance(teacher, Denoiser) and teacher is not self.student else None
         )
@@ -90,7 +90,8 @@ class ConsistencyProgram(Program):
 
     def points(self, k: int) -> int:
         """N(k)."""
-        return self.settings.curriculum(k, self.context.total_steps)
+        n: int = self.settings.curriculum(k, self.context.total_steps)
+        return n
 
     def drawn(self, n: int, x0: Tensor, key: Key) -> tuple[Tensor, Tensor, Tensor]:
         """t, r and their gap, (B,) each.
@@ -98,7 +99,9 @@ class ConsistencyProgram(Program):
         Raises:
             PluginError: They are not.
         """
-        found = self.pairs(self.noise, n, lambda *i: key.uniform("level", len(x0), x0.device, *i))
+        found: tuple[Tensor, Tensor, Tensor] = self.pairs(
+            self.noise, n, lambda *i: key.uniform("level", len(x0), x0.device, *i)
+        )
         shapes = [tuple(level.shape) for level in found]
         if shapes != [(len(x0),)] * 3:
             where = registry.named(registry.info_of(self.settings.pairs), "pairs")

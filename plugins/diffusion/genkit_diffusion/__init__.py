@@ -1,12 +1,12 @@
 """Diffusion models after EDM: the objective, its samplers, and the path that distils them."""
 
-from genkit.hookspecs import hookimpl, lazy
+from genkit.hookspecs import Offer, hookimpl, lazy
 
 GENKIT_API = 1
 
 
 @hookimpl
-def genkit_objective():
+def genkit_objective() -> Offer:
     return {
         "diffusion": lazy(
             "genkit_diffusion.objective:Diffusion",
@@ -16,14 +16,14 @@ def genkit_objective():
 
 
 @hookimpl
-def genkit_parameterization():
+def genkit_parameterization() -> Offer:
     return {
         "edm": lazy("genkit_diffusion.parameterization:Edm", "EDM's scalings: inputs and targets of unit variance.")
     }
 
 
 @hookimpl
-def genkit_weighting():
+def genkit_weighting() -> Offer:
     return {
         "edm": lazy(
             "genkit_diffusion.weighting:Edm", "lambda = (t^2 + sigma_data^2) / (t sigma_data)^2: every level alike."
@@ -32,7 +32,7 @@ def genkit_weighting():
 
 
 @hookimpl
-def genkit_sampler():
+def genkit_sampler() -> Offer:
     return {
         "heun": lazy("genkit_diffusion.samplers:Heun", "Heun's steps down the Karras grid, with churn if asked."),
         "euler": lazy("genkit_diffusion.samplers:Euler", "Euler's steps down the Karras grid."),
@@ -44,7 +44,7 @@ def genkit_sampler():
 
 
 @hookimpl
-def genkit_path():
+def genkit_path() -> Offer:
     return {
         "ode": lazy(
             "genkit_diffusion.paths:Ode",

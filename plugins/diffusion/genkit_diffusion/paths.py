@@ -53,7 +53,7 @@ class Ode:
         model = _from_file(path, context) if path.suffix == ".safetensors" else context.load(self.model)
         _require_diffusion(self.model.origin, model)
         _require_fit(self.model.origin, model, context)
-        call = model
+        call: Callable[..., Tensor] = model
         if self.guidance_scale != 1:
             _require_null_class(self.model.origin, model)
             call = guided(model, self.guidance_scale, model.spec.classes)
