@@ -132,6 +132,39 @@ def test_mean_flow_has_the_numbers_of_its_published_code():
     assert (objective.ratio, objective.order, objective.omega, objective.kappa) == (0.75, "equal", 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "points", "batch", "decay"),
+    [("ctm_cifar10", 18, 256, 0.9999), ("ctm_imagenet64", 40, 1440, 0.9999432189950708)],
+)
+def test_ctm_has_the_numbers_of_its_published_code(name, points, batch, decay):
+    recipe = load_recipe(name)
+    objective = recipe.objective
+    assert (objective.points, objective.solver_steps, objective.power) == (points, None, 1)
+    assert objective.teacher == genkit.component("teacher", "ema", mode="fixed", mu0=0.999)
+    assert objective.loss == genkit.component("loss", "lpips", resize=224) and objective.network.dropout == 0
+    assert objective.path.solver == "heun" and objective.noise == genkit.component(
+        "noise", "lognormal", p_mean=-1.2, p_std=1.2
+    )
+    assert recipe.optimizer == genkit.component("optimizer", "radam", lr=4e-4)
+    assert (recipe.train.batch_size, recipe.ema.decay) == (batch, decay)
+
+
+def test_imm_has_the_numbers_of_its_paper():
+    recipe = load_recipe("imm_cifar10")
+    objective, levels = recipe.objective, recipe.levels
+    network = genkit.build(objective.network, Context(spec=CIFAR, device="meta", times=2))
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(55.8, abs=0.06)
+    ends = [sigma / (sigma + CIFAR.sigma_data) for sigma in (levels.sigma_min, levels.sigma_max)]
+    assert ends == pytest.approx([0.006, 0.994], rel=1e-5)
+    assert (
+        objective.curriculum(0, 10) - 1 == 2**15 and objective.group == 4 and objective.parameterization.scale == 1000
+    )
+    assert objective.weighting == genkit.component("weighting", "imm", a=1.0, b=5.0)
+    assert objective.teacher == genkit.component("teacher", "stop-grad") and objective.network.dropout == 0.2
+    assert recipe.optimizer == genkit.component("optimizer", "radam", lr=1e-4) and recipe.ema.decay == 0.9999
+    assert (recipe.train.steps, recipe.train.batch_size) == (400_000, 4096)
+
+
 SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
@@ -182,6 +215,22 @@ def test_two_steps_of_both_stages_of_tcm(tmp_path):
 def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
     spec = OTHERS.get(name) or PAPERS[name][0]
     overrides = small(tmp_path, spec)
+
+
+def test_two_steps_of_ctm_follow_the_diffusion_model_that_it_names(tmp_path):
+    settings = small(tmp_path, CIFAR)
+    made = genkit.run(load_recipe("edm_ddpmpp_cifar10", settings), tmp_path / "runs" / "edm_ddpmpp_cifar10-0123456789")
+    tuned = load_recipe(
+        "ctm_cifar10", [*settings, "loss.use=l2", "objective.points=3", f"path.model.from={made.folder}"]
+    )
+    x0 = genkit.sample(genkit.load(genkit.run(tuned).folder), 2, steps=2, seed=0)
+    assert x0.shape == (2, *CIFAR.shape) and x0.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*PAPERS, *PROXIES, "imm_cifar10"])
+def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
+    spec = PAPERS[name][0] if name in PAPERS else CIFAR
+    overrides = [*small(tmp_path, spec), *(["train.batch_size=4"] if name.startswith("imm") else [])]
     overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective.loss).lower() else []
     denoiser = genkit.load(genkit.run(load_recipe(name, overrides=overrides)).folder)
     x0 = genkit.sample(denoiser, 2, steps=2, seed=0)

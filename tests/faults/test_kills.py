@@ -16,6 +16,8 @@ METHODS = {
     "ict": RUN,
     "ect": [*RUN, *ECT],
     "tcm": [NETWORK if word.startswith("network.") else word for word in RUN] + TCM,
+    "ctm": [*RUN, "objective.use=ctm", "objective.points=4"],
+    "imm": [*RUN, "objective.use=imm"],
 }
 STUDY = ["ablate", *RING[1:], "--swap", "loss=l2", "--seeds", "2", "--jobs", "1"]
 
