@@ -57,6 +57,8 @@ def genkit_noise() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
 def genkit_pairs() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
+def genkit_coupling() -> Offer: ...  # type: ignore[empty-body]
+@hookspec
 def genkit_loss() -> Offer: ...  # type: ignore[empty-body]
 @hookspec
 def genkit_weighting() -> Offer: ...  # type: ignore[empty-body]

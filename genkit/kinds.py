@@ -248,6 +248,24 @@ class Pairs(Protocol):
     def __call__(self, noise: Noise, n: int, draw: Callable[..., Tensor]) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
+class Coupled(NamedTuple):
+    """Noise that is paired with samples, (B, *), and what each sample's loss gets for it, (B,), if anything."""
+
+    eps: Tensor
+    loss: Tensor | float = 0.0
+
+
+class Coupling(Protocol):
+    """How data and noise are paired: `(x0, eps, cond, n)` -> eps', where eps are unit normals, (B, *).
+
+    So are eps' over all data, or they come at a price that makes them so: samples start from unit normals. n = N(k)
+    says how fine levels are; 0 where there is no such number. A coupling that learns is an nn.Module, whose parameters
+    the program then trains and saves. It is called within `key.reseeded`.
+    """
+
+    def __call__(self, x0: Tensor, eps: Tensor, cond: Mapping[str, Tensor], n: int = 0) -> Coupled: ...
+
+
 class LossFunction(Protocol):
     """The metric d(x, y), one value per sample: (B, *), (B, *) -> (B,), float32 or better."""
 
@@ -425,6 +443,7 @@ KINDS: dict[str, Kind] = {
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
     "noise": Kind(True, Noise, "The law of noise levels."),
     "pairs": Kind(True, Pairs, "How levels r < t are drawn."),
+    "coupling": Kind(True, Coupling, "How data and noise are paired."),
     "loss": Kind(True, LossFunction, "The metric d(x, y) of an objective."),
     "weighting": Kind(True, Weighting, "lambda, the weight of a level or of a pair."),
     "path": Kind(True, Path_, "How x_r is made from x_t."),

@@ -36,6 +36,9 @@ class Consistency:
     curriculum: Any = slot("curriculum", "exponential", "N(k), the number of grid points")
     noise: Any = slot("noise", "lognormal", "the law of levels")
     pairs: Any = slot("pairs", "grid", "how levels r < t are drawn", before="genkit-lab-consistency/grid@1")
+    coupling: Any = slot(
+        "coupling", "independent", "how x0 and eps are paired", before="genkit-lab-consistency/independent@1"
+    )
     path: Any = slot("path", "same-noise", "how x_r is made from x_t")
     loss: Any = slot("loss", "pseudo-huber", "the metric d")
     weighting: Any = slot("weighting", "inverse-step", "lambda(t, r)")
@@ -74,7 +77,7 @@ class ConsistencyProgram(Program):
         )
         context = attrs.evolve(context, student=self.student)
         self.noise, self.pairs = build(settings.noise, context), build(settings.pairs, context)
-        self.path = build(settings.path, context)
+        self.coupling, self.path = build(settings.coupling, context), build(settings.path, context)
         self.loss, self.weighting = build(settings.loss, context), build(settings.weighting, context)
         self.teaching = build(settings.teacher, context)
         teacher: Callable[..., Tensor] = self.teaching.init(self.student)
@@ -114,12 +117,13 @@ class ConsistencyProgram(Program):
         return torch.where(levels.expand(r > 0, x_r), f_r, x_r)
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
-        """lambda(t, r) d(f(x_t, t), f(x_r, r)) per sample; both passes share x0, eps and dropout masks."""
+        """lambda(t, r) d(f(x_t, t), f(x_r, r)) + the coupling's price; both passes share x0, eps and dropout masks."""
         x0 = batch.x
         cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         n = self.points(k)
         t, r, gap = self.drawn(n, x0, key)
-        eps = key.normal("eps", x0)
+        with key.reseeded(x0.device):
+            eps, price = self.coupling(x0, key.normal("eps", x0), cond, n)
         x_t = levels.add_noise(x0, t, eps)
         with key.reseeded(x0.device):
             f_t = self.student(x_t, t, cond)
@@ -130,7 +134,7 @@ class ConsistencyProgram(Program):
         d = self.loss(f_t, f_r, At(t, r, k, n))
         if d.shape != t.shape:
             raise PluginError("loss", f"gave distances of shape {tuple(d.shape)}", f"it owes {len(t)}, one per sample")
-        return Loss(self.weighting(t, r, gap) * d, {"N": n, "distance": d.detach().mean()})
+        return Loss(self.weighting(t, r, gap) * d + price, {"N": n, "distance": d.detach().mean()})
 
     def started(self) -> None:
         if self.owned is not None:

@@ -113,6 +113,27 @@ def pairs(component: Any) -> None:
         least = share
 
 
+def coupling(component: Any) -> None:
+    """Noise of the samples' shape, at a finite price that is not below 0; what learns gets a gradient by both."""
+    from genkit.keys import Key
+
+    pair = registry.build(component, context())
+    x0, eps = torch.randn(2, 6, 1, 8, 8)
+    for n in (0, 2, 1281):
+        with Key(0).reseeded("cpu"):
+            found = pair(x0, eps, {}, n)
+        with Key(0).reseeded("cpu"):
+            again = pair(x0, eps, {}, n)
+        require(found.eps.shape == eps.shape and bool(torch.isfinite(found.eps).all()), "not finite noise (B, C, H, W)")
+        price = torch.as_tensor(found.loss).expand(6)
+        require(bool(torch.isfinite(price).all() and (price >= 0).all()), "its price is below 0, or not finite")
+        require(torch.equal(found.eps, again.eps), "it draws by itself")
+    if isinstance(pair, torch.nn.Module):
+        for part in (found.eps.square().sum(), price.sum()):
+            given = torch.autograd.grad(part, list(pair.parameters()), retain_graph=True, allow_unused=True)
+            require(any(g is not None for g in given), "what it learns gets no gradient")
+
+
 def loss(component: Any) -> None:
     """d(x, x) = 0, d > 0 elsewhere, one value per sample, symmetric, a finite gradient also at x = y."""
     d = registry.build(component, context())

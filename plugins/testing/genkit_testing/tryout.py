@@ -137,6 +137,7 @@ _OWED: dict[str, _Law] = {
     "noise": lambda noise, s: _alike(noise.cdf(_U), _U) or _alike(noise.icdf(_U), _U),
     "loss": lambda d, s: _one_each(d(s.x, s.x + 0.5, At(s.t, s.t / 2, 0, 11))),
     "weighting": lambda weight, s: _one_each(weight(s.t, s.t / 2, s.t / 2)),
+    "coupling": lambda coupling, s: _alike(coupling(s.x, s.x, s.cond, 11).eps, s.x),
     "path": lambda path, s: _alike(path(s.x, s.t, s.t / 2, s.x, s.x, s.cond), s.x),
     "network": _network,
     "sampler": _sampler,
