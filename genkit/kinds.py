@@ -306,7 +306,7 @@ class Sampler(Protocol):
 
     def __call__(
         self,
-        denoiser: Denoiser,
+        denoiser: Callable[..., Tensor],
         draw: Callable[[int], Tensor],
         cond: Mapping[str, Tensor],
         steps: int | Sequence[float],

@@ -169,7 +169,7 @@ SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
 ]
-OTHERS = {"ict_cifar10_proxy": CIFAR, "ct_cifar10_proxy": CIFAR, "meanflow_cifar10": CIFAR}
+OTHERS = dict.fromkeys(("ict_cifar10_proxy", "ct_cifar10_proxy", "meanflow_cifar10", "imm_cifar10"), CIFAR)
 
 
 def small(tmp_path, spec):
@@ -210,13 +210,6 @@ def test_two_steps_of_both_stages_of_tcm(tmp_path):
     assert 0 < moved < 0.01
 
 
-@pytest.mark.parametrize("name", [*PAPERS, *PROXIES])
-@pytest.mark.parametrize("name", [*PAPERS, *OTHERS])
-def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
-    spec = OTHERS.get(name) or PAPERS[name][0]
-    overrides = small(tmp_path, spec)
-
-
 def test_two_steps_of_ctm_follow_the_diffusion_model_that_it_names(tmp_path):
     settings = small(tmp_path, CIFAR)
     made = genkit.run(load_recipe("edm_ddpmpp_cifar10", settings), tmp_path / "runs" / "edm_ddpmpp_cifar10-0123456789")
@@ -227,9 +220,9 @@ def test_two_steps_of_ctm_follow_the_diffusion_model_that_it_names(tmp_path):
     assert x0.shape == (2, *CIFAR.shape) and x0.isfinite().all()
 
 
-@pytest.mark.parametrize("name", [*PAPERS, *PROXIES, "imm_cifar10"])
+@pytest.mark.parametrize("name", [*PAPERS, *OTHERS])
 def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
-    spec = PAPERS[name][0] if name in PAPERS else CIFAR
+    spec = OTHERS.get(name) or PAPERS[name][0]
     overrides = [*small(tmp_path, spec), *(["train.batch_size=4"] if name.startswith("imm") else [])]
     overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective.loss).lower() else []
     denoiser = genkit.load(genkit.run(load_recipe(name, overrides=overrides)).folder)

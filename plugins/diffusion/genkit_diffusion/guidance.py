@@ -32,7 +32,8 @@ class Guided:
     @property
     def needs(self) -> str:
         """What the sampler within needs."""
-        return self.sampler.needs
+        needs: str = self.sampler.needs
+        return needs
 
     def fits(self, recipe: Recipe) -> None:
         """Raises RecipeError where a recipe trains no null class."""
@@ -50,7 +51,7 @@ class Guided:
         Raises:
             RecipeError: The data have no classes.
         """
-        inner = build(self.sampler, context)
+        inner: Sampler = build(self.sampler, context)
         if self.scale == 1:
             return inner
         if not context.spec.classes:
