@@ -177,10 +177,21 @@ def _call(whole: Any, argv: list[str]) -> None:
             text, command = error.format_message(), error.ctx.command_path if error.ctx else "genkit"
             if "\n" not in text:
                 absent = index.absent(command, "command", " ".join(argv[:2]))  # of a group that others add to
-                raise absent or RecipeError(command, text.removesuffix("."), f"see {command} --help") from error
+                hint = _setting(getattr(error, "option_name", "")) or f"see {command} --help"
+                raise absent or RecipeError(command, text.removesuffix("."), hint) from error
             print(text, file=sys.stderr)  # of a group without a command: its help
             code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _setting(option: str) -> str:
+    """The word that was meant by an option that is none, if it is a setting: --steps is train.steps=100."""
+    from genkit.kernel.recipe import CORE_TABLES
+    from genkit.kinds import fields
+
+    name = option.lstrip("-").replace("-", "_")
+    found = next((f"{table}.{name}" for table, cls in CORE_TABLES.items() if name in dict(fields(cls))), "")
+    return found and f"a setting is a word without dashes: {found}=..."
 
 
 def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:

@@ -18,6 +18,7 @@ import attrs
 from genkit.data import atomic, records
 from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.evaluation import results
+from genkit.kinds import closest
 from genkit.training import checkpoint
 
 
@@ -191,7 +192,8 @@ def find(run: str | Path) -> Path:
             f"is {len(found)} runs: {', '.join(s.folder.name for s in found[:5])}",
             "name one by its folder or id",
         )
-    raise DataError(f"run {run!r}", f"there is none in {root()}", "`genkit runs list` shows them")
+    near = closest(str(run), {"latest"}.union(*((s.name, s.folder.name) for s in known)))
+    raise DataError(f"run {run!r}", f"there is none in {root()}", near or "`genkit runs list` shows them")
 
 
 def recipe_file(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -40,9 +42,17 @@ def list_(json: Json = False) -> None:
         return
     rows = [["recipe", "from", "what"]]
     for name, (distribution, file) in found.items():
-        first = file.read_text().splitlines()[0]
-        rows.append([name, distribution, first.lstrip("# ") if first.startswith("#") else ""])
+        rows.append([name, distribution, summary(file.read_text())])
     show.table(rows)
+
+
+def summary(text: str) -> str:
+    """The first sentence of the comment that a recipe begins with; empty where there is none."""
+    lines = (
+        line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line[:1] == "#", text.split("\n"))
+    )
+    whole = " ".join(itertools.takewhile(bool, lines))
+    return re.split(r"(?<=[.:]) (?=[A-Z])", whole)[0]
 
 
 def copy(

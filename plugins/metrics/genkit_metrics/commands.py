@@ -23,7 +23,9 @@ def evaluate(
     weights: Annotated[str | None, typer.Option(help="ema, raw, or the name of another average.")] = None,
     checkpoint: Annotated[str, typer.Option(help="latest, best, or a step.")] = "latest",
     protocol: Annotated[str | None, typer.Option(help="How published figures were made, such as edm-fid.")] = None,
-    metrics: Annotated[str, typer.Option(help="Metrics of samples that are there: fd,precision-recall")] = "fd",
+    metrics: Annotated[
+        str | None, typer.Option(help="Of samples that are there: fd,precision-recall; else fd.")
+    ] = None,
     features: Annotated[str, typer.Option(help="Features of these; else the statistics' own, or inception.")] = "",
     device: Device = None,
     json: Json = False,
@@ -39,7 +41,9 @@ def evaluate(
         if _are_samples(Path(what)):
             _require(against, steps=steps, seeds=seeds, seed=seed, weights=weights)
             features = features or external.features_of(Path(str(against))) or "inception"
-            slots = {name: resolving.component("metric", name, features=features) for name in metrics.split(",")}
+            slots = {
+                name: resolving.component("metric", name, features=features) for name in (metrics or "fd").split(",")
+            }
             found = external.evaluate(
                 what,
                 str(against),
@@ -51,6 +55,7 @@ def evaluate(
                 say=lambda text: watch({"event": "notice", "text": text}),
             )
         else:
+            _not_of_runs(metrics=metrics, features=features)
             settings: dict[str, Any] = {"samples": samples, "seeds": seeds, "seed": seed, "weights": weights}
             settings |= {"protocol": protocol, "steps": _numbers(steps)}
             settings["reference"] = str(Path(against).absolute()) if against else None
@@ -80,6 +85,16 @@ def _require(against: str | None, **unused: Any) -> None:
     for name, value in unused.items():
         if value is not None:
             raise RecipeError(f"--{name}", "is for runs; samples that are there are not drawn", "leave it out")
+
+
+def _not_of_runs(**given: str | None) -> None:
+    from genkit.errors import RecipeError
+
+    for name, value in given.items():
+        if value:
+            raise RecipeError(
+                f"--{name}", "is for samples that are there; a run's metrics are its recipe's", "leave it out"
+            )
 
 
 def _numbers(steps: str | None) -> tuple[int, ...] | None:

@@ -10,6 +10,7 @@ import genkit
 from genkit import cli
 from genkit.kernel.loading import load_recipe
 from genkit.runs import store
+from genkit_components import recipes
 
 FEW = ["train.steps=6", "train.save_every_steps=2", "train.keep_checkpoints=3", "train.log_every_steps=2"]
 FEW += ["evaluate.samples=300", "train.batch_size=16"]
@@ -119,3 +120,39 @@ def test_cleaning_keeps_the_last_checkpoint_the_best_and_all_of_an_unfinished_ru
     assert "freed in 2 places" in call("runs", "gc").out
     names = [sorted(p.name for p in (folder / "checkpoints").glob("step-*")) for folder in two]
     assert names == [["step-0000004", "step-0000006"], ["step-0000002", "step-0000004"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sample", "lates"], "there is none in runs; did you mean 'latest'?"),
+        (["runs", "show", "smal"], "did you mean 'small'?"),
+        (["run", "ict_ring", "--steps", "100"], "a setting is a word without dashes: train.steps=..."),
+        (["run", "ict_ring", "--batch-size=8"], "a setting is a word without dashes: train.batch_size=..."),
+        (["run", "ict_ring", "--sizes", "8"], "see genkit run --help"),
+        (
+            ["evaluate", "small", "--metrics", "kid"],
+            "--metrics: is for samples that are there; a run's metrics are",
+        ),
+    ],
+)
+def test_what_was_nearly_meant_is_named(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    genkit.run(load_recipe("ict_ring", ["name=small", "train.steps=2", "metrics.fd=false"]), device="cpu")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    told = capsys.readouterr().err.strip()
+    assert says in told and "\n" not in told
+
+
+def test_recipes_are_listed_by_their_first_sentences(capsys):
+    text = (
+        "# A recipe of two things: this,\n# and that (Author et al. 2020, x). More of it.\n#\n# Else.\n\ngenkit = 1\n"
+    )
+    assert recipes.summary(text) == "A recipe of two things: this, and that (Author et al. 2020, x)."
+    assert recipes.summary("genkit = 1\n# no head\n") == ""
+    with pytest.raises(SystemExit):
+        cli.main(["recipe", "list"])
+    rows = [line.split("genkit-lab", 1)[1].strip() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows and all(row.endswith((".", ":")) for row in rows)

@@ -194,7 +194,11 @@ def states(trials: Sequence[Trial]) -> str:
 def counted(study: Study) -> str:
     """Its size in words: "2 arms, seeds 0, 1: 4 trials"; many seeds are counted."""
     many = len(study.seeds) > 10
-    seeds = f"{len(study.seeds)} seeds" if many else f"seeds {', '.join(map(str, study.seeds))}"
+    seeds = (
+        f"{len(study.seeds)} seeds"
+        if many
+        else f"seed{'s' * (len(study.seeds) > 1)} {', '.join(map(str, study.seeds))}"
+    )
     return f"{len(study.arms)} arms, {seeds}: {len(study.trials)} trials"
 
 
