@@ -187,7 +187,8 @@ def _unfit(arm: Arm, others: Sequence[Arm]) -> Iterator[GenkitError]:
         yield RecipeError(f"arm {arm.label!r}", "stands twice", "give each its own label")
     ours, theirs = ({**recipe.protocol(), "dataset": _shown(recipe.dataset)} for recipe in (arm.recipe, base))
     if type(arm.recipe.objective) is not type(base.objective):
-        ours, theirs = {**ours, "sampler": None}, {**theirs, "sampler": None}
+        own = {"sampler": None, "levels": None}  # of each method
+        ours, theirs = {**ours, **own}, {**theirs, **own}
     if ours != theirs:
         other = next(name for name in theirs if ours.get(name) != theirs[name])
         yield RecipeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from genkit_studies.comparison import Row
 from genkit_studies.progress import Measured
 from genkit_studies.study import Arm, Study, Trial
 
+WIDE = 120  # letters of a line
 TOLD = 10  # trials that are told by name when they failed
 
 
@@ -35,14 +37,26 @@ def plan(planned: Study, wanted: list[int], measured: Measured, slots: int, to_s
     trials = [planned.trials[i] for i in wanted]
     for arm in planned.arms:
         todo = [trial for trial in trials if trial.arm == arm.label]
-        changes = "; ".join(arm.changes) or "-"
-        rows.append([arm.label, changes, study.states(planned.of(arm)), _about(planned, arm, todo, measured)])
-    show.table(rows, file=sys.stdout if to_stdout else sys.stderr)
+        rows.append([arm.label, _changes(arm), study.states(planned.of(arm)), _about(planned, arm, todo, measured)])
+    out = sys.stdout if to_stdout else sys.stderr
+    show.table(rows, file=out)
+    for arm in (arm for arm in planned.arms if _many(arm)):
+        text = f"{arm.label}: {'; '.join(arm.changes)}"
+        print(textwrap.fill(text, WIDE, subsequent_indent="  ", break_on_hyphens=False), file=out)
     show.say(f"{study.counted(planned)}, {_to_run(planned, trials, measured, slots)}")
     for sentence in comparison.outlook(planned) or comparison.outlook(planned, *usual.noise(planned)):
         show.say(sentence)
     show.say(f"study {planned.folder}")
     return progress.left(planned, trials, measured, slots)
+
+
+def _many(arm: Arm) -> bool:
+    return len("; ".join(arm.changes)) > WIDE
+
+
+def _changes(arm: Arm) -> str:
+    """What an arm changes, or where that is told if it is too much for a table."""
+    return f"{len(arm.changes)} changes, below" if _many(arm) else "; ".join(arm.changes) or "-"
 
 
 def _about(planned: Study, arm: Arm, todo: list[Trial], measured: Measured) -> str:

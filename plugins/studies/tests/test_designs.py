@@ -139,6 +139,12 @@ def test_settings_of_training_are_factors_and_the_seed_is_none():
     assert found[-1].recipe.train == attrs.evolve(load_recipe("b.toml").train, seed=0) and len(found) == 2
 
 
+def test_levels_and_sampler_are_those_of_the_method_where_objectives_differ():
+    (base, other) = arms("recipe=shortcut_digits")
+    assert (base.recipe.levels.sigma_max, other.recipe.levels.sigma_max) == (80, 1000)
+    assert "levels.sigma_max: 80.0 -> 1000.0" in other.changes
+
+
 def test_levels_are_part_of_how_one_evaluates_and_no_factor():
     Path("b.toml").write_text('extends = "ict_digits"\n[levels]\nsigma_max = 40.0\n')
     with pytest.raises(RecipeError, match=r"evaluated otherwise than the baseline \(levels\)"):

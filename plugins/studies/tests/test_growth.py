@@ -139,6 +139,13 @@ def test_looks_are_kept_and_an_arm_that_is_added_takes_no_verdict_away(ablate):
     assert only().looks == (3, 4)
 
 
+def test_an_arm_of_many_changes_has_its_lines_below_the_plan(ablate):
+    told = ablate("--dry-run", "--swap", "recipe=ct_digits").out
+    table, below = told.split("recipe=ct_digits: ")
+    assert re.search(r"recipe=ct_digits +\d changes, below", table)
+    assert "loss: pseudo-huber -> l2" in below and max(map(len, told.splitlines())) <= 120
+
+
 # ---- time ------------------------------------------------------------------------------------------
 
 
