@@ -329,13 +329,13 @@ def objective(component: Any) -> None:
     require(isinstance(program, Program) and isinstance(program.student, Denoiser), "is no Program with a student")
     pointers = [t.data_ptr() for t in program.state_dict().values() if t.numel()]
     require(len(pointers) == len(set(pointers)), "its state holds a tensor twice")
-    batch = Batch(torch.randn(5, 1, 8, 8), {})
+    batch = Batch(torch.randn(8, 1, 8, 8), {})  # for those with groups of samples, too
     for phase, params in program.groups().items():
         k = next((k for k in range(3, 10**6) if program.acts(phase, k)), -1)
         require(k > 0, f"group {phase} never acts")
         program.zero_grad()
         values = program(batch, k, Key(0, k).during(phase)).values
-        require(values.shape == (5,) and bool(torch.isfinite(values).all()), "not one finite value per sample")
+        require(values.shape == (8,) and bool(torch.isfinite(values).all()), "not one finite value per sample")
         values.mean().backward()
         require(any(p.grad is not None for _, p in params), f"group {phase} gets no gradient")
         again = program(batch, k, Key(0, k).during(phase)).values

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any, NamedTuple
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -34,6 +35,7 @@ def check(planned: Plan) -> None:
     """
     with planned.threads():
         program = planned.program()
+        planned = attrs.evolve(planned, context=attrs.evolve(planned.context, student=program.student))
         with stray_draws.none_outside_keys(planned.context.device):
             _try(planned, program)
 
