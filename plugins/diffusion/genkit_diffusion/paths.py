@@ -82,7 +82,9 @@ def _from_file(path: Path, context: Context) -> Denoiser:
     told, state, spec = weights.info(path), weights.load(path), context.spec
     if "network" in told:
         spec, table = Spec(**json.loads(told["spec"])), json.loads(told["network"])
-        network = build(component("network", table.pop("use"), **table), attrs.evolve(context, spec=spec))
+        network = build(
+            component("network", table.pop("use"), **table), attrs.evolve(context, spec=spec, times=1, out_channels=0)
+        )
     elif context.student is not None:
         network = copy.deepcopy(context.student.network)
     else:

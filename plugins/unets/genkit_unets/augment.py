@@ -13,7 +13,8 @@ from genkit.kinds import Context
 class Adapting(nn.Module):
     """A network that starts from weights with or without the layer for `cond["augment"]`, whichever it has itself.
 
-    The layer has no bias and samples are drawn without augmentation, so that neither changes what is sampled.
+    The layer has no bias and samples are drawn without augmentation, so that neither changes what is sampled. A network
+    of several times also starts from weights of one: what it is told of the others has no effect until it learns.
     """
 
     def adapted(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -22,7 +23,19 @@ class Adapting(nn.Module):
         rest = {name: t for name, t in state.items() if name in mine or not name.endswith(".augment.weight")}
         lines = ["what it learnt of augmentation is left out, as the data are not augmented"] * (len(rest) < len(state))
         lines += ["it knows nothing of augmentation: the layer starts at zero"] * (not mine.keys() <= rest.keys())
-        return {**{name: torch.zeros_like(t) for name, t in mine.items()}, **rest}, lines
+        rest = {**{name: torch.zeros_like(t) for name, t in mine.items()}, **rest}
+        grown = self._grown(rest)
+        return rest | grown, lines + ["it knows one time: of others it is told with weight zero"] * bool(grown)
+
+    def _grown(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of a network of one time, what is longer here by the times: the numbers of the first, then zeros."""
+        times, mine, grown = max(getattr(module, "times", 1) for module in self.modules()), self.state_dict(), {}
+        for name, t in state.items():
+            wanted = mine[name].shape if name in mine else t.shape
+            if any(wanted == (*t.shape[:axis], times * t.shape[axis], *t.shape[axis + 1 :]) for axis in range(t.ndim)):
+                grown[name] = mine[name].new_zeros(wanted)
+                grown[name][tuple(map(slice, t.shape))] = t
+        return grown if times > 1 else {}
 
 
 def listener(context: Context, width: int) -> nn.Linear | None:

@@ -202,6 +202,31 @@ def test_weights_without_augmentation_start_a_network_that_has_it_and_is_told_no
     assert torch.equal(told.eval()(x, c, cond), plain.eval()(x, c, {})) and len(lines) == 1
 
 
+@pytest.mark.parametrize("augment", [0, 9])
+@pytest.mark.parametrize(
+    "network",
+    [UNet(model_channels=8, num_blocks=1), Mlp(width=8), CASES["ddpmpp"][0], CASES["ncsnpp"][0], CASES["adm"][0]],
+)
+def test_weights_of_one_time_start_a_network_of_two_that_is_told_nothing_by_the_other_and_can_learn_it(
+    network, augment
+):
+    spec = Spec(channels=3, height=8, width=8, classes=4, augment=augment)
+    one, two = (network.build(Context(spec=spec, times=n, seed=n)) for n in (1, 2))
+    for p in one.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    state, lines = two.adapted(one.state_dict())
+    two.load_state_dict(state)
+    x, c = torch.randn(2, 3, 8, 8), torch.tensor([[-1.0, 0.3], [0.5, 0.1]])
+    cond = {"label": torch.tensor([1, 4]), "augment": torch.randn(2, augment)}
+    cond = cond if augment else {"label": cond["label"]}
+    given = two.eval()(x, c, cond)
+    assert torch.allclose(given, one.eval()(x, c[:, 0], cond), rtol=1e-4, atol=1e-5) and len(lines) == 1
+    given.square().sum().backward()
+    inner = next(p for name, p in two.named_parameters() if name.endswith("inner.weight"))
+    assert (inner[:, inner.shape[1] // 2 :] == 0).all() and inner.grad[:, inner.shape[1] // 2 :].abs().max() > 0
+    assert one.adapted(one.state_dict())[1] == []
+
+
 @pytest.fixture
 def ready(tmp_path, persistence):
     """`ready(**changes)`: a snapshot is written, in a way that the test chooses."""
