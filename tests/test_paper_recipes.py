@@ -213,9 +213,10 @@ def test_two_steps_of_both_stages_of_tcm(tmp_path):
 def test_two_steps_of_ctm_follow_the_diffusion_model_that_it_names(tmp_path):
     settings = small(tmp_path, CIFAR)
     made = genkit.run(load_recipe("edm_ddpmpp_cifar10", settings), tmp_path / "runs" / "edm_ddpmpp_cifar10-0123456789")
-    tuned = load_recipe(
-        "ctm_cifar10", [*settings, "loss.use=l2", "objective.points=3", f"path.model.from={made.folder}"]
-    )
+    tuned = load_recipe("ctm_cifar10", [*settings, "loss.use=l2", "objective.points=3"])
+    assert tuned.init.origin == tuned.objective.path.model.origin == "recipe:edm_ddpmpp_cifar10"
+    there = [f"init.from={made.folder}", f"path.model.from={made.folder}"]
+    tuned = load_recipe("ctm_cifar10", [*settings, "loss.use=l2", "objective.points=3", *there])
     x0 = genkit.sample(genkit.load(genkit.run(tuned).folder), 2, steps=2, seed=0)
     assert x0.shape == (2, *CIFAR.shape) and x0.isfinite().all()
 

@@ -249,6 +249,18 @@ def test_a_step_has_the_losses_and_the_gradient_of_the_papers_formulas(teacher):
     assert made.student.network.weights.grad.tolist() == pytest.approx(w.grad.tolist(), rel=1e-9)
 
 
+def test_the_teacher_starts_as_the_student_and_follows_it_by_its_decay():
+    made = program()
+    torch.nn.init.normal_(made.student.network.last.weight)
+    made.started()
+    before = made.student.network.last.weight.detach().clone()
+    assert torch.equal(made.owned.network.last.weight, before)
+    torch.nn.init.normal_(made.student.network.last.weight)
+    made.after_step(0)
+    expected = 0.999 * before + 0.001 * made.student.network.last.weight
+    assert torch.allclose(made.owned.network.last.weight, expected, rtol=1e-9)
+
+
 def test_weights_that_are_held_still_let_gradients_through_and_learn_again_afterwards():
     made, x = program().student, noisy().requires_grad_()
     with still(made):

@@ -245,6 +245,13 @@ def test_a_group_shares_its_levels_and_groups_differ():
     assert len(set(t.tolist())) == len(set(s.tolist())) == 4
 
 
+def test_a_pair_that_reaches_below_s_ends_there():
+    """There z is x_s itself, which the student's jump from t is held against."""
+    t, r, gap, s = program(group=1).grouped(11, noisy(200), Key(0))
+    assert (s <= r).all() and (r < t).all()
+    assert torch.allclose(r, torch.maximum(t - gap, s)) and 10 < (r == s).sum() < 190
+
+
 def test_s_is_uniform_in_time_below_t():
     x0 = torch.zeros(20_000, 2, 1, 1, dtype=torch.float64)
     t, _, _, s = program(group=1).grouped(4097, x0, Key(0))
