@@ -15,7 +15,7 @@ from genkit.denoiser import Denoiser, Loss, Program
 from genkit.errors import PluginError, RecipeError
 from genkit.kernel import registry
 from genkit.keys import Key
-from genkit.kinds import At, Batch, Context, setting, slot
+from genkit.kinds import At, Batch, Context, Coupled, setting, slot
 
 
 @attrs.frozen(kw_only=True)
@@ -111,6 +111,12 @@ class ConsistencyProgram(Program):
             raise PluginError(where, f"gave t, r and gap of shapes {shapes}", f"owed are {len(x0)} of each")
         return found
 
+    def coupled(self, x0: Tensor, cond: Mapping[str, Tensor], n: int, key: Key) -> Coupled:
+        """The noise of x0, and its price."""
+        with key.reseeded(x0.device):
+            found: Coupled = self.coupling(x0, key.normal("eps", x0), cond, n)
+        return found
+
     def answer(self, x_r: Tensor, t: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """f(x_r, r), which is x_r itself at r = 0; networks, which are told ln r, are asked there at t, in vain."""
         f_r = self.teacher(x_r, torch.where(r > 0, r, t), cond)
@@ -122,8 +128,7 @@ class ConsistencyProgram(Program):
         cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         n = self.points(k)
         t, r, gap = self.drawn(n, x0, key)
-        with key.reseeded(x0.device):
-            eps, price = self.coupling(x0, key.normal("eps", x0), cond, n)
+        eps, price = self.coupled(x0, cond, n, key)
         x_t = levels.add_noise(x0, t, eps)
         with key.reseeded(x0.device):
             f_t = self.student(x_t, t, cond)

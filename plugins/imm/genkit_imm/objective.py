@@ -91,12 +91,15 @@ class ImmProgram(ConsistencyProgram):
         return t, torch.maximum(r, s), gap, s
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
-        """lambda(t, r) times the squared distance of its group, per sample; both passes share x0, eps and masks."""
+        """lambda(t, r) times the squared distance of its group, and the coupling's price, per sample.
+
+        Both passes share x0, eps and dropout masks.
+        """
         x0 = batch.x
         cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         n = self.points(k)
         t, r, gap, s = self.grouped(n, x0, key)
-        eps = key.normal("eps", x0)
+        eps, price = self.coupled(x0, cond, n, key)
         x_t = levels.add_noise(x0, t, eps)
         with key.reseeded(x0.device):
             y = self.student(x_t, t, cond, s)
@@ -106,7 +109,7 @@ class ImmProgram(ConsistencyProgram):
                 z = self.teacher(x_r, r, cond, s)
         c = self.student.parameterization(t, s).c_out.abs().clamp(min=1e-6)  # it is 0 where s rounds to t
         d = self.discrepancy(*(v / levels.expand(c, v) for v in (y, z)))
-        return Loss(self.weighting(t, r, gap) * d, {"N": n, "discrepancy": d.detach().mean()})
+        return Loss(self.weighting(t, r, gap) * d + price, {"N": n, "discrepancy": d.detach().mean()})
 
     def discrepancy(self, y: Tensor, z: Tensor) -> Tensor:
         """The squared distance of the groups of y and z in the space of the kernel, (B,): each row owes its group's."""

@@ -11,7 +11,7 @@ import genkit
 from genkit.denoiser import Denoiser
 from genkit.errors import RecipeError
 from genkit.keys import Key
-from genkit.kinds import Batch
+from genkit.kinds import Batch, Coupled
 from genkit.levels import add_noise, expand
 from genkit.testing import laws
 from genkit.training import checkpoint
@@ -233,6 +233,18 @@ def test_a_groups_value_is_that_of_all_its_pairs():
     exact = [mean(a, a) + mean(b, b) - 2 * mean(a, b) for a, b in ((y[:3], z[:3]), (y[3:], z[3:]))]
     found = made.discrepancy(y, z)
     assert found.tolist() == pytest.approx([v for v in exact for _ in range(3)], rel=1e-9)
+
+
+def test_noise_is_paired_as_the_coupling_says_and_its_price_is_owed():
+    class Negative(Key):
+        def normal(self, purpose, like, *i):
+            return -super().normal(purpose, like, *i)
+
+    made = program()
+    torch.nn.init.normal_(made.student.network.last.weight, std=0.3)
+    plain = made(Batch(noisy(8), {}), 3, Negative(0, 3)).values
+    made.coupling = lambda x0, eps, cond, n: Coupled(-eps, 5.0)
+    assert torch.allclose(made(Batch(noisy(8), {}), 3, Key(0, 3)).values, plain + 5, rtol=1e-9)
 
 
 # ---- groups ----------------------------------------------------------------------------------------
