@@ -122,7 +122,7 @@ def test_masks_are_asked_for_on_the_device_of_the_batch():
     objective = genkit.component("objective", "consistency")
     made, key = genkit.build(objective, attrs.evolve(CONTEXT, device="meta")).to("meta"), Devices()
     made(Batch(torch.empty(2, 1, 8, 8, device="meta"), {}), 0, key)
-    assert key.asked == ["meta", "meta"]
+    assert key.asked == ["meta", "meta", "meta"]  # for the coupling, the student and the teacher
 
 
 class Nothing(torch.nn.Module):
