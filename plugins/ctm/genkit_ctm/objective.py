@@ -50,7 +50,7 @@ class Ctm:
     sampler: Any = slot("sampler", "flow-map", "how the model is sampled", identity=False)
     points: int = setting(18, "N, points of the grid", check=and_(ge(2), le(10**4)))
     solver_steps: int | None = setting(None, "most steps from t to u; N - 1 if not given", check=optional(ge(1)))
-    power: float = setting(1.0, "n steps are taken with a chance in proportion to n^power", check=ge(0))
+    power: float = setting(1.0, "n steps are taken with a chance in proportion to n^power", check=and_(ge(0), le(10)))
     denoising: float = setting(1.0, "w, weight of the denoising loss", check=ge(0))
     label_drop: float = setting(0.0, "chance that a label is replaced by the null class", check=and_(ge(0), le(1)))
 
@@ -98,7 +98,7 @@ class CtmProgram(Program):
         most = self.settings.solver_steps or self.settings.points - 1
         chances = torch.arange(1, most + 1, dtype=torch.float64) ** self.settings.power
         u = attrs.evolve(key, rank=0).integer("steps") / 2**63
-        return 1 + int((chances.cumsum(0) <= u * chances.sum()).sum())
+        return 1 + int((chances.cumsum(0)[:-1] <= u * chances.sum()).sum())
 
     def drawn(self, n: int, x0: Tensor, key: Key) -> tuple[Tensor, Tensor, Tensor]:
         """Indices of t, u and s on the grid, (B,) each: t from n up, u = t - n, s from 0 to u."""
