@@ -190,6 +190,19 @@ def test_its_own_ode_is_followed_by_g_at_s_t(solver):
     assert torch.allclose(made.path(x, t, r, x, x, {}), there, rtol=1e-9)
 
 
+def test_started_from_a_diffusion_model_g_is_that_model_whatever_s():
+    spec = genkit.Spec(channels=1, height=8, width=8)
+    unet = genkit.component("network", "unet", model_channels=8, num_blocks=1)
+    one, two = (genkit.build(unet, genkit.Context(spec=spec, times=times)) for times in (1, 2))
+    for p in one.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    two.load_state_dict(two.adapted(one.state_dict())[0])
+    diffusion = Denoiser(one, genkit.build(genkit.component("parameterization", "edm"), genkit.Context(spec=spec)))
+    model, x, t = Denoiser(two, scalings()), torch.randn(5, 1, 8, 8), T.float()
+    for g in (denoised(model, x, t), model(x, t), model(x, t, {}, 0 * t)):
+        assert torch.allclose(g, diffusion(x, t), rtol=1e-3, atol=1e-4)
+
+
 def test_the_own_ode_of_nobody_is_refused():
     with pytest.raises(RecipeError, match="follows a student, and none is told"):
         genkit.build(genkit.component("path", "own-ode"), CONTEXT)
