@@ -128,6 +128,7 @@ OBJECTIVES = {
         "pairs": {"use": "truncated", "low": 1.0, "boundary": 0.25},
         "network": {"use": "truncated", "network": "mlp", "model": {"from": "first.safetensors"}},
     },
+    "vct": {"use": "consistency", "coupling": {"use": "variational", "network": "mlp"}, **SMALL},
     "ctm": {"use": "ctm", "solver_steps": 3, **SMALL},
     "imm": {"use": "imm", **SMALL},
     "diffusion": {"use": "diffusion", **SMALL},
