@@ -12,6 +12,7 @@ import genkit
 from genkit.data import hdf5
 from genkit.kernel.loading import load_recipe
 from genkit.kinds import Context, Spec
+from genkit_images.augment import TRANSFORMS
 
 CIFAR, IMAGENET = Spec(channels=3, height=32, width=32), Spec(channels=3, height=64, width=64, classes=1000)
 # spec, weights in millions, steps, batch, rate, decay, dropout, N at the end, level of two steps
@@ -130,6 +131,28 @@ def test_mean_flow_has_the_numbers_of_its_published_code():
     assert recipe.ema.decay == 0.9999 and objective.loss == genkit.component("loss", "adaptive", p=0.75, eps=1e-3)
     assert (objective.noise, objective.noise_r) == (law(p_mean=-0.6), law(p_mean=-4.0))
     assert (objective.ratio, objective.order, objective.omega, objective.kappa) == (0.75, "equal", 1, 0)
+    ways = {"y-flip", "rotation"} ^ set(TRANSFORMS)
+    assert (recipe.dataset.augment, set(recipe.dataset.augment_by), recipe.dataset.flip) == (0.12, ways, False)
+
+
+def test_vct_has_the_numbers_of_its_published_code():
+    recipe = load_recipe("vct_cifar10")
+    objective = recipe.objective
+    encoder = {"model_channels": 32, "num_blocks": 1, "dropout": 0.3}
+    assert objective.network == genkit.component("network", "ddpmpp", dropout=0.3)
+    assert objective.coupling == genkit.component(
+        "coupling", "variational", network={"use": "ddpmpp", **encoder}, kl=30.0
+    )
+    assert (
+        recipe.optimizer == genkit.component("optimizer", "radam", lr=1e-4, clip=200.0) and recipe.ema.decay == 0.9999
+    )
+    assert (recipe.train.steps, recipe.train.precision, recipe.dataset.flip) == (400_000, "float32", True)
+
+
+def test_edm_with_augmentation_has_the_numbers_of_its_paper():
+    recipe, plain = load_recipe("edm_augmented_cifar10"), load_recipe("edm_ddpmpp_cifar10")
+    assert (recipe.dataset.augment, recipe.dataset.flip, len(recipe.dataset.augment_by)) == (0.12, False, 6)
+    assert recipe.objective == plain.objective and recipe.train == plain.train
 
 
 @pytest.mark.parametrize(
@@ -169,7 +192,17 @@ SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
 ]
-OTHERS = dict.fromkeys(("ict_cifar10_proxy", "ct_cifar10_proxy", "meanflow_cifar10", "imm_cifar10"), CIFAR)
+OTHERS = dict.fromkeys(
+    (
+        "edm_augmented_cifar10",
+        "ict_cifar10_proxy",
+        "ct_cifar10_proxy",
+        "meanflow_cifar10",
+        "imm_cifar10",
+        "vct_cifar10",
+    ),
+    CIFAR,
+)
 
 
 def small(tmp_path, spec):
@@ -225,7 +258,7 @@ def test_two_steps_of_ctm_follow_the_diffusion_model_that_it_names(tmp_path):
 def test_two_steps_of_a_small_version_run_on_data_of_that_shape(tmp_path, name):
     spec = OTHERS.get(name) or PAPERS[name][0]
     overrides = [*small(tmp_path, spec), *(["train.batch_size=4"] if name.startswith("imm") else [])]
-    overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective.loss).lower() else []
+    overrides += ["loss.use=l2"] if "lpips" in str(load_recipe(name).objective).lower() else []
     denoiser = genkit.load(genkit.run(load_recipe(name, overrides=overrides)).folder)
     x0 = genkit.sample(denoiser, 2, steps=2, seed=0)
     assert x0.shape == (2, *spec.shape) and x0.isfinite().all()
