@@ -279,7 +279,7 @@ class Weighting(Protocol):
 
 
 class Path_(Protocol):
-    """How the pair is made: `x_r` from `x_t`, called without gradient."""
+    """How the pair is made: `x_r` from `x_t`, called without gradient. r may be 0: where its slope at x_t points."""
 
     def __call__(
         self, x_t: Tensor, t: Tensor, r: Tensor, x0: Tensor, eps: Tensor, cond: Mapping[str, Tensor]
