@@ -143,22 +143,20 @@ class Embedding(nn.Module):
     def forward(self, c_noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         emb = self.outer(F.silu(self.inner(told(self.fourier(c_noise), self.augment, cond))))
         if self.label is not None:
-            label = cond.get("label")
-            if label is None:
-                label = torch.full((len(emb),), self.classes, device=emb.device)
-            emb = emb + self.label(label)
+            none = torch.full((len(emb),), self.classes, device=emb.device)
+            emb = emb + self.label(cond.get("label", none))
         return F.silu(emb)
 
 
 class Block(nn.Module):
     """Residual block: sum (skip(x) + conv(drop(silu(norm(conv(silu(norm(x))) + shift))))), sum = sqrt(1/2).
 
-    With `scale_shift` the embedding acts after the second norm instead: (1 + scale) norm(h) + shift. A
-    `resample` module, if there is one, is applied to both branches. The last convolution starts near zero,
-    and the sum is scaled to keep its variance, both as the style says.
+    With `scale_shift` the embedding acts after the second norm instead: (1 + scale) norm(h) + shift. So it does with
+    `double_norm`, where 1 + scale and shift have root mean square 1 over channels. `resample` acts on both branches.
+    The last convolution starts near zero, and the sum is scaled to keep its variance, both as the style says.
 
-    Source: Song et al. 2021 (arXiv 2011.13456), appendix H (after Brock et al. 2019); scale and shift:
-    Dhariwal & Nichol 2021 (arXiv 2105.05233), section 3.1.
+    Source: Song et al. 2021 (arXiv 2011.13456), appendix H (after Brock et al. 2019); scale, shift: Dhariwal & Nichol
+    2021 (arXiv 2105.05233), section 3.1; adaptive double normalisation: Lu & Song 2024 (arXiv 2410.11081), section 4.1.
     """
 
     def __init__(
@@ -170,22 +168,24 @@ class Block(nn.Module):
         *,
         resample: nn.Module | None = None,
         scale_shift: bool = False,
+        double_norm: bool = False,
         style: Style = PLAIN,
     ) -> None:
         super().__init__()
         self.norm0, self.conv0 = norm(channels, style.eps), conv(channels, out, style=style)
-        self.shift = style.init(nn.Linear(emb, 2 * out if scale_shift else out), 1.0)
+        self.shift = style.init(nn.Linear(emb, 2 * out if scale_shift or double_norm else out), 1.0)
         self.norm1, self.conv1 = norm(out, style.eps), conv(out, out, gain=style.quiet, style=style)
         projects = channels != out or (style.project and resample is not None)
         self.skip = conv(channels, out, kernel=1, style=style) if projects else nn.Identity()
-        self.resample, self.scale_shift = resample or nn.Identity(), scale_shift
-        self.dropout, self.sum = dropout, style.sum
+        self.resample, self.dropout, self.sum = resample or nn.Identity(), dropout, style.sum
+        self.scale_shift, self.double_norm = scale_shift or double_norm, double_norm
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h, shift = self.conv0(self.resample(F.silu(self.norm0(x)))), self.shift(emb)[:, :, None, None]
         if self.scale_shift:
             scale, shift = shift.chunk(2, 1)
-            h = torch.addcmul(shift, self.norm1(h), scale + 1)
+            scale, shift = (unit(scale + 1, 1), unit(shift, 1)) if self.double_norm else (scale + 1, shift)
+            h = torch.addcmul(shift, self.norm1(h), scale)
         else:
             h = self.norm1(h.add_(shift))  # in place: no gradient needs the convolution's output
         h = F.silu(h)
@@ -232,10 +232,10 @@ class Attention(nn.Module):
         return add(x, h.transpose(1, 2).unflatten(2, x.shape[2:]), self.sum)
 
 
-def unit(x: Tensor) -> Tensor:
-    """x over its root mean square along the last axis, computed in float32 or better."""
+def unit(x: Tensor, dim: int = -1) -> Tensor:
+    """x over its root mean square along an axis, computed in float32 or better."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-8)).to(x.dtype)
+    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + 1e-8)).to(x.dtype)
 
 
 class Stage(nn.Module):

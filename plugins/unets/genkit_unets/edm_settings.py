@@ -55,6 +55,7 @@ class EdmSettings:
     )
     qk_norm: bool = setting(False, "divide queries and keys by their root mean square: for stability")
     scale_shift_norm: bool = setting(False, "the embedding scales and shifts after the second norm, as in EDM's ADM")
+    double_norm: bool = setting(False, "it does, by vectors of root mean square 1: for stability (sCM)")
     channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=size(1))
     channel_mult_noise: int = setting(1, "channels of c_noise's own embedding over model_channels", check=size(1))
     embedding: str = setting("positional", "of c_noise: fourier or positional", check=in_(("fourier", "positional")))

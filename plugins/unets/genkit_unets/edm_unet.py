@@ -148,6 +148,7 @@ def _stage(settings: EdmSettings, place: Place, heights: list[int]) -> Stage:
         settings.dropout if greatest is None or height <= greatest else 0.0,
         resample=Resample(settings.resample_filter, place.kind == "up") if place.kind in ("down", "up") else None,
         scale_shift=settings.scale_shift_norm,
+        double_norm=settings.double_norm,
         style=style,
     )
     head = settings.head(place.out)

@@ -44,6 +44,9 @@ class UNet:
     dropout: float = setting(0.0, "chance that a feature is dropped in a block", check=and_(ge(0), lt(1)))
     fourier_scale: float = setting(0.02, "standard deviation of the frequencies of c_noise (CT: 16)", check=gt(0))
     channel_mult_emb: int = setting(4, "channels of the embedding over model_channels", check=size(1, 10**4))
+    double_norm: bool = setting(
+        False, "the embedding scales and shifts after the second norm, by vectors of root mean square 1 (sCM)"
+    )
 
     def build(self, context: Context) -> nn.Module:
         """The network, with weights from `context.seed` alone.
@@ -94,7 +97,10 @@ class UNetModule(Adapting):
         depth = settings.num_blocks
 
         def stages(channels: list[int], out: int, level: int) -> nn.ModuleList:
-            made = ((Block(c, out, emb, settings.dropout), attention[level]) for c in channels)
+            made = (
+                (Block(c, out, emb, settings.dropout, double_norm=settings.double_norm), attention[level])
+                for c in channels
+            )
             return nn.ModuleList(Stage(block, Attention(out) if attended else None) for block, attended in made)
 
         self.halves = [small != large for large, small in itertools.pairwise(sizes)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -287,6 +288,27 @@ def test_scale_and_shift_act_after_the_second_norm():
     scale, shift = block.shift(emb)[:, :, None, None].chunk(2, 1)
     h = block.norm1(block.conv0(F.silu(block.norm0(x)))) * (1 + scale) + shift
     assert torch.allclose(block(x, emb), x + block.conv1(F.silu(h)), atol=1e-6)
+
+
+def test_double_norm_bounds_scale_and_shift_whatever_the_weights():
+    block = Block(8, 8, 4, double_norm=True, style=Style(sum=1.0, quiet=1.0))
+    with torch.no_grad():
+        block.shift.weight.mul_(1e3)
+    x, emb = torch.randn(2, 8, 4, 4), torch.randn(2, 4)
+    scale, shift = block.shift(emb).chunk(2, 1)
+    by, to = ((v / v.square().mean(1, keepdim=True).sqrt())[:, :, None, None] for v in (1 + scale, shift))
+    h = block.norm1(block.conv0(F.silu(block.norm0(x)))) * by + to
+    assert torch.allclose(block(x, emb), x + block.conv1(F.silu(h)), atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [UNet(model_channels=8), Ddpmpp(model_channels=8), Adm(model_channels=8)])
+def test_double_norm_is_in_every_block_where_it_is_asked_for(network):
+    for asked in (False, True):
+        blocks = [
+            m for m in attrs.evolve(network, double_norm=asked).build(context()).modules() if isinstance(m, Block)
+        ]
+        assert len(blocks) > 5 and {block.double_norm for block in blocks} == {asked}
+        assert {block.scale_shift for block in blocks} == {asked or isinstance(network, Adm)}
 
 
 def test_query_key_norm_bounds_the_logits_whatever_the_weights():

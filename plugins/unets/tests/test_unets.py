@@ -25,6 +25,7 @@ NETWORKS = [
     pytest.param(Adm(**SMALL, channels_per_head=8), id="adm"),
     pytest.param(Adm(**SMALL, channels_per_head=8, scale_shift_norm=False, qk_norm=True), id="adm-qk"),
     pytest.param(UNet(model_channels=8, num_blocks=1, attn_resolutions=(4,)), id="unet"),
+    pytest.param(UNet(model_channels=8, num_blocks=1, attn_resolutions=(4,), double_norm=True), id="unet-double-norm"),
     pytest.param(Mlp(width=16), id="mlp"),
 ]
 
