@@ -188,6 +188,18 @@ def test_imm_has_the_numbers_of_its_paper():
     assert (recipe.train.steps, recipe.train.batch_size) == (400_000, 4096)
 
 
+@pytest.mark.parametrize(("name", "dropout"), [("sct_cifar10", 0.2), ("scd_cifar10", 0.0)])
+def test_scm_has_the_numbers_of_its_paper(name, dropout):
+    recipe = load_recipe(name)
+    objective = recipe.objective
+    assert objective.network == genkit.component("network", "ddpmpp", dropout=dropout)
+    assert (objective.normalise, objective.c, objective.adaptive, objective.warmup_steps) == ("norm", 0.1, True, 10_000)
+    assert objective.noise == genkit.component("noise", "lognormal", p_mean=-1.0, p_std=1.4)
+    assert recipe.optimizer == genkit.component("optimizer", "radam", lr=1e-4, beta2=0.99)
+    assert (recipe.train.batch_size, recipe.train.precision, recipe.ema.halflife_kimg) == (512, "float32", 500)
+    assert objective.sampler.levels[0] == pytest.approx(0.5 * math.tan(1.1), abs=5e-4)
+
+
 SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
@@ -252,6 +264,18 @@ def test_two_steps_of_ctm_follow_the_diffusion_model_that_it_names(tmp_path):
     tuned = load_recipe("ctm_cifar10", [*settings, "loss.use=l2", "objective.points=3", *there])
     x0 = genkit.sample(genkit.load(genkit.run(tuned).folder), 2, steps=2, seed=0)
     assert x0.shape == (2, *CIFAR.shape) and x0.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["sct_cifar10", "scd_cifar10"])
+def test_two_steps_of_scm_start_from_a_diffusion_model_and_distil_it(tmp_path, name):
+    settings = small(tmp_path, CIFAR)
+    start = genkit.run(load_recipe("edm_ddpmpp_cifar10", settings), tmp_path / "start").folder
+    settings += [f"path.model.from={start}"] if name == "scd_cifar10" else []
+    denoiser = genkit.load(genkit.run(load_recipe(name, [*settings, f"init.from={start}"])).folder)
+    assert genkit.sample(denoiser, 2, steps=2, seed=0).isfinite().all()
+    before, after = (dict(genkit.load(start).named_parameters()), dict(denoiser.named_parameters()))
+    moved = max((after[name] - p).abs().max().item() for name, p in before.items())
+    assert before.keys() == after.keys() and 0 < moved < 0.01
 
 
 @pytest.mark.parametrize("name", [*PAPERS, *OTHERS])

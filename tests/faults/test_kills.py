@@ -18,6 +18,7 @@ METHODS = {
     "tcm": [NETWORK if word.startswith("network.") else word for word in RUN] + TCM,
     "ctm": [*RUN, "objective.use=ctm", "objective.points=4"],
     "imm": [*RUN, "objective.use=imm"],
+    "scm": [*RUN, "objective.use=scm"],
 }
 STUDY = ["ablate", *RING[1:], "--swap", "loss=l2", "--seeds", "2", "--jobs", "1"]
 

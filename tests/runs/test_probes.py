@@ -131,6 +131,7 @@ OBJECTIVES = {
     "vct": {"use": "consistency", "coupling": {"use": "variational", "network": "mlp"}, **SMALL},
     "ctm": {"use": "ctm", "solver_steps": 3, **SMALL},
     "imm": {"use": "imm", **SMALL},
+    "scm": {"use": "scm", **SMALL},
     "diffusion": {"use": "diffusion", **SMALL},
 }
 
