@@ -258,7 +258,7 @@ def test_the_derivative_comes_in_over_a_tenth_of_the_training_or_10000_steps():
     assert at[10] == at[11] and len({at[0], at[5], at[10]}) == 3
 
 
-def test_levels_are_those_of_the_law_but_for_the_last_ones_and_may_share_memory():
+def test_levels_are_those_of_the_law_but_for_the_last_ones():
     asked = []
     program = scm()
     program.path = lambda x_t, t, r, x0, eps, cond: asked.append((t, r)) or x0
@@ -266,7 +266,7 @@ def test_levels_are_those_of_the_law_but_for_the_last_ones_and_may_share_memory(
     program(Batch(pictures(5).float(), {}), 3, Key(0, 3))
     assert asked[0][0].dtype == torch.float32 and not asked[0][1].any()
     assert torch.allclose(asked[0][0].double().log(), -1 + 1.4 * math.sqrt(2) * torch.erfinv(2 * u - 1), rtol=1e-5)
-    program.noise = At(1e9)  # its levels are one number, expanded, which torch.func.jvp refuses
+    program.noise = At(1e9)
     values = program.double()(Batch(pictures(5), {}), 3, Key(0, 3)).values
     assert values.isfinite().all() and asked[1][0].max() == pytest.approx(D * 1e4, rel=1e-6)
 
