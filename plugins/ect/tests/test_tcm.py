@@ -194,8 +194,8 @@ def test_the_network_obeys_the_laws(monkeypatch):
     own, settings = laws.context, {name: value for name, value in UNET.items() if name != "use"}
     unet = genkit.component("network", "unet", **settings)
 
-    def context(**told):
-        return own(**told, load=lambda source: Denoiser(genkit.build(unet, own(**told)), EDM))
+    def context(*spec, **told):
+        return own(*spec, **told, load=lambda source: Denoiser(genkit.build(unet, own(*spec, **told)), EDM))
 
     monkeypatch.setattr(laws, "context", context)
     laws.check(genkit.component("network", "truncated", network=UNET, model={"from": "there"}))
