@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -111,7 +112,8 @@ def jvp(function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Te
     """
     own = tuple(x.clone() for x in at)  # what `expand` gave shares memory, and torch refuses that
     math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-    with math, torch.compiler.set_stance("force_eager"):
+    with math, torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script")  # which torch's own rules of forward mode still use
         return torch.func.jvp(function, own, along)  # type: ignore[return-value]
 
 
