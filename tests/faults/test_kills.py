@@ -16,6 +16,7 @@ METHODS = {
     "ict": RUN,
     "ect": [*RUN, *ECT],
     "tcm": [NETWORK if word.startswith("network.") else word for word in RUN] + TCM,
+    **{name: [*RUN, f"objective.use={name}"] for name in ("meanflow", "imf", "alpha-flow", "shortcut")},
     "ctm": [*RUN, "objective.use=ctm", "objective.points=4"],
     "imm": [*RUN, "objective.use=imm"],
     "scm": [*RUN, "objective.use=scm"],
