@@ -14,6 +14,7 @@ from genkit import build
 from genkit.data import drop_labels
 from genkit.denoiser import Denoiser, Loss, Program, jvp
 from genkit.errors import RecipeError
+from genkit.kernel.recipe import Recipe
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, setting, slot
 from genkit.levels import expand
@@ -68,6 +69,11 @@ class MeanFlow:
     omega: float = setting(1.0, "weight of v in a guided target")
     kappa: float = setting(0.0, "weight of the network's own velocity for the label in a guided target")
     interval: tuple[float, float] = setting((0.0, 1.0), "the times t between which targets are guided")
+
+    def fits(self, recipe: Recipe) -> None:
+        """Raises RecipeError where the network has no derivative in forward mode."""
+        if not getattr(type(self.network), "jvp", True):
+            raise RecipeError("network", "has no forward mode, by which du/dt is computed", "take another network")
 
     def build(self, context: Context) -> MeanFlowProgram:
         return MeanFlowProgram(self, context)

@@ -299,6 +299,20 @@ def test_guided_targets_are_what_is_trained_on():
     assert torch.allclose(found, (expand(told, v) - guided).square().flatten(1).mean(1), rtol=1e-5)
 
 
+class Backward:
+    """A network component that cannot be differentiated forwards."""
+
+    jvp = False
+
+
+@pytest.mark.parametrize("name", ["meanflow", "imf", "alpha-flow"])
+def test_a_network_without_a_forward_mode_is_refused(name):
+    objective = genkit.component("objective", name)
+    objective.fits(None)
+    with pytest.raises(RecipeError, match="no forward mode"):
+        attrs.evolve(objective, network=Backward()).fits(None)
+
+
 @pytest.mark.parametrize(("context", "drop"), [(CONTEXT, 0.1), (LABELLED, 0.0)])
 def test_guidance_without_labels_or_without_a_null_class_is_refused(context, drop):
     with pytest.raises(RecipeError, match="guidance needs labels"):
