@@ -132,7 +132,7 @@ def test_mean_flow_has_the_numbers_of_its_published_code():
     assert (objective.noise, objective.noise_r) == (law(p_mean=-0.6), law(p_mean=-4.0))
     assert (objective.ratio, objective.order, objective.omega, objective.kappa) == (0.75, "equal", 1, 0)
     ways = {"y-flip", "rotation"} ^ set(TRANSFORMS)
-    assert (recipe.dataset.augment, set(recipe.dataset.augment_by), recipe.dataset.flip) == (0.12, ways, False)
+    assert (recipe.dataset.augment, set(recipe.dataset.augment_by), recipe.dataset.flip) == (0.12, ways, True)
 
 
 def test_vct_has_the_numbers_of_its_published_code():
