@@ -50,6 +50,7 @@ class Truncated:
         made = TwoStages(build(self.network, context), build(self.network, context), scalings(level).c_noise.item())
         if context.training:
             state = self._first_stage(context, scalings)
+            state, _ = getattr(made.below, "adapted", lambda state: (state, ()))(state)
             weights.fit(made.below, state, self.model.origin)
             for network in (made.below, made.above):
                 network.load_state_dict(state)

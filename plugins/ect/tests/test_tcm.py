@@ -209,6 +209,18 @@ def test_a_weights_file_can_be_the_first_stage(tmp_path):
     assert all(torch.equal(t, first.network.state_dict()[name]) for name, t in built.below.state_dict().items())
 
 
+def test_a_first_stage_that_was_told_of_augmentation_serves_without_it(tmp_path):
+    settings = {"model_channels": 8, "num_blocks": 1, "attn_resolutions": []}
+    told = genkit.Context(spec=genkit.Spec(channels=1, height=8, width=8, augment=9))
+    first = genkit.build(genkit.component("network", "ddpmpp", **settings), told)
+    save_file(first.state_dict(), tmp_path / "first.safetensors")
+    model = {"from": str(tmp_path / "first.safetensors")}
+    network = genkit.component("network", "truncated", network={"use": "ddpmpp", **settings}, model=model)
+    built = genkit.build(network, CONTEXT).eval()
+    x, c = torch.randn(2, 1, 8, 8), torch.tensor([-0.5, 0.5])
+    assert torch.equal(built(x, c, {}), first.eval()(x, c, {}))
+
+
 @pytest.mark.parametrize(
     ("first", "network", "told"),
     [
