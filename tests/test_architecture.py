@@ -200,8 +200,9 @@ def test_nothing_loads_code_or_hides_a_failure(path):
                 assert node in plain_loads, "torch.load without weights_only=True"
 
 
-def test_the_picture_of_the_rooms_is_todays():
-    spec = importlib.util.spec_from_file_location("architecture", ROOT / "docs" / "architecture.py")
+@pytest.mark.parametrize(("name", "picture"), [("architecture", "architecture"), ("few_step", "few-step")])
+def test_a_picture_is_what_its_script_draws_today(name, picture):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.drawn() == (ROOT / "docs/images/architecture.svg").read_text(), "run python docs/architecture.py"
+    assert script.drawn() == (ROOT / f"docs/images/{picture}.svg").read_text(), f"run python docs/{name}.py"
