@@ -29,13 +29,13 @@ class Adapting(nn.Module):
 
     def _grown(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of a network of one time, what is longer here by the times: the numbers of the first, then zeros."""
-        times, mine, grown = max(getattr(module, "times", 1) for module in self.modules()), self.state_dict(), {}
-        for name, t in state.items():
-            wanted = mine[name].shape if name in mine else t.shape
-            if any(wanted == (*t.shape[:axis], times * t.shape[axis], *t.shape[axis + 1 :]) for axis in range(t.ndim)):
-                grown[name] = mine[name].new_zeros(wanted)
+        times, grown = max(getattr(module, "times", 1) for module in self.modules()), {}
+        for name, mine in self.state_dict().items() if times > 1 else ():
+            t = state.get(name, mine)
+            if any(mine.shape == (*t.shape[:i], times * t.shape[i], *t.shape[i + 1 :]) for i in range(t.ndim)):
+                grown[name] = torch.zeros_like(mine)
                 grown[name][tuple(map(slice, t.shape))] = t
-        return grown if times > 1 else {}
+        return grown
 
 
 def listener(context: Context, width: int) -> nn.Linear | None:
