@@ -53,6 +53,8 @@ class Adversarial(Program):
         self.student, frozen = denoiser("unet", **SMALL), denoiser("unet", **SMALL)
         self.frozen = frozen.eval().requires_grad_(False)
         self.head = nn.Linear(8 + 16 + 16, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # it calls nothing right at first
 
     def groups(self):
         return {
