@@ -439,7 +439,11 @@ KINDS: dict[str, Kind] = {
         "from its middle, (B, C', H', W') each, the finest first; and `adapted(state)`: weights to start from as it "
         "takes them, and lines on what it left out or added.",
     ),
-    "parameterization": Kind(True, Parameterization, "Scalings c_skip, c_out, c_in, c_noise of a level."),
+    "parameterization": Kind(
+        True,
+        Parameterization,
+        "Scalings c_skip, c_out, c_in, c_noise of a level; attribute `times`, 2 if of two, None if of any.",
+    ),
     "curriculum": Kind(False, Curriculum, "N(k), the number of grid points at step k."),
     "noise": Kind(True, Noise, "The law of noise levels."),
     "pairs": Kind(True, Pairs, "How levels r < t are drawn."),
@@ -448,7 +452,9 @@ KINDS: dict[str, Kind] = {
     "weighting": Kind(True, Weighting, "lambda, the weight of a level or of a pair."),
     "path": Kind(True, Path_, "How x_r is made from x_t."),
     "teacher": Kind(True, Teacher, "Whose weights answer at the smaller level."),
-    "objective": Kind(True, Callable, "What is minimised: class attribute `predicts`, build -> Program."),
+    "objective": Kind(
+        True, Callable, "What is minimised: attributes `predicts` and, of two levels, `times` = 2; build -> Program."
+    ),
     "optimizer": Kind(False, Optimizer, "How gradients change weights."),
     "ema": Kind(False, Ema, "The decay of a running average of weights."),
     "sampler": Kind(True, Sampler, "From noise to data; class attribute `needs`, what it must be given."),

@@ -96,27 +96,50 @@ def _named(kind: str, table: Any, name: str, problems: list[GenkitError], places
 
 
 def _drop_inherited(tree: Tree, inherited: set[str]) -> list[str]:
-    """Drop slots that were written for another objective and that this one does not have."""
+    """Drop slots that were written for another objective and that this one does not have, or whose component is for
+    models of another kind: it gets its own."""
     objective = tree.get("objective")
     if not inherited or not isinstance(objective, dict) or not isinstance(use := objective.get("use"), str):
         return []
     try:
-        has = dict(fields(registry.load(registry.find("objective", use))))
+        cls = registry.load(registry.find("objective", use))
     except GenkitError:
         return []  # reported when the objective itself is resolved
-    dropped = sorted(name for name in inherited if name in objective and name not in has)
-    tree["objective"] = {n: v for n, v in objective.items() if n not in dropped}
-    return [f"objective {use} has no [{name}]: the table is left out" for name in dropped]
+    has = dict(fields(cls))
+    lacked = sorted(name for name in inherited if name in objective and name not in has)
+    kinds = {name: field.metadata["slot"] for name, field in has.items() if "slot" in field.metadata}
+    unlike = sorted(n for n in inherited & kinds.keys() & objective.keys() if _of(kinds[n], objective[n], cls))
+    tree["objective"] = {n: v for n, v in objective.items() if n not in (*lacked, *unlike)}
+    said = [f"objective {use} has no [{name}]: the table is left out" for name in lacked]
+    return said + [f"[{name}] is for models of another kind than objective {use}: it gets its own" for name in unlike]
+
+
+def _of(kind: str, table: Any, objective: type) -> str:
+    """Of what other models a component is than an objective's; empty if it suits, or is not known."""
+    use = table.get("use") if isinstance(table, Mapping) else table
+    try:
+        return _unlike(kind, registry.load(registry.find(kind, str(use))), objective)
+    except GenkitError:
+        return ""  # reported when the slot itself is resolved
+
+
+def _unlike(kind: str, part: Any, objective: Any) -> str:
+    """Of what other models a sampler or a parameterization is than an objective's; empty if it suits."""
+    needs, times = getattr(part, "needs", ""), getattr(part, "times", 1)
+    if kind == "sampler" and isinstance(needs, str) and needs != objective.predicts:
+        return f"needs a model that predicts {needs}, this objective's predicts {objective.predicts}"
+    if kind == "parameterization" and times not in (None, getattr(objective, "times", 1)):
+        return f"is of models of {times} times, this objective's have {getattr(objective, 'times', 1)}"
+    return ""
 
 
 def _fits(recipe: Recipe, problems: list[GenkitError]) -> None:
     """Checks across tables: the sampler fits the model, and whatever says itself what it fits."""
-    predicts, needs = recipe.objective.predicts, recipe.objective.sampler.needs
-    if predicts != needs:
-        sampler = registry.info_of(recipe.objective.sampler).name
-        what = f"sampler {sampler!r} needs a model that predicts {needs}, this objective's predicts {predicts}"
-        where, hint = recipe.places.where(("objective", "sampler")), "`genkit components list sampler` shows others"
-        problems.append(RecipeError(where, what, hint))
+    for slot in ("sampler", "parameterization"):
+        part = getattr(recipe.objective, slot, None)
+        if what := _unlike(slot, part, recipe.objective):
+            where, hint = recipe.places.where(("objective", slot)), f"`genkit components list {slot}` shows others"
+            problems.append(RecipeError(where, f"{slot} {registry.info_of(part).name!r} {what}", hint))
     for name in recipe.averages:
         if not re.fullmatch(f"(?!(ema|raw)$){NAME}", name):
             where, hint = recipe.places.where(("averages", name)), "take letters and digits, and neither ema nor raw"

@@ -17,8 +17,8 @@ MAX_EXTENDS, MAX_BASES, MAX_SETTINGS = 8, 64, 1000
 def merge(below: Tree, above: Tree, places: Places, inherited: set[str], key: Key = ()) -> Tree:
     """`above` over `below`: tables merge, values replace, a table whose `use` changes is replaced.
 
-    Where the objective changes, its slots stay; their names go into `inherited`, and those that the
-    new objective does not have are dropped later.
+    Where the objective changes, its slots and settings stay; their names go into `inherited`, and those that the
+    new objective does not have, or cannot use, are dropped later.
     """
     merged = dict(below)
     for name, given in above.items():
@@ -28,7 +28,7 @@ def merge(below: Tree, above: Tree, places: Places, inherited: set[str], key: Ke
         if not (isinstance(value, dict) and isinstance(old, dict)):
             merged[name] = value
         elif "use" in value and value["use"] != old.get("use"):
-            kept = {n: v for n, v in old.items() if isinstance(v, dict)} if here == ("objective",) else {}
+            kept = {n: v for n, v in old.items() if n != "use"} if here == ("objective",) else {}
             inherited.update(kept)
             merged[name] = merge(kept, value, places, inherited, here)
         else:

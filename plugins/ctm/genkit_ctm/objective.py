@@ -39,6 +39,7 @@ class Ctm:
     """
 
     predicts: ClassVar[str] = "flow-map"
+    times: ClassVar[int] = 2
 
     network: Any = slot("network", "unet", "F, the network that is trained; it is told t and s")
     parameterization: Any = slot("parameterization", "ctm", "how F becomes G")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import ClassVar
 
 import attrs
 import torch
@@ -40,6 +41,8 @@ class CtmScalings:
 @attrs.frozen(kw_only=True)
 class Ctm:
     """Jumps (s/t) x + (1 - s/t) g, with EDM's scalings in g."""
+
+    times: ClassVar[int] = 2
 
     def build(self, context: Context) -> CtmScalings:
         return CtmScalings(edm=EdmScalings(sigma_data=context.spec.sigma_data), sigma_min=context.levels.sigma_min)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 import torch
@@ -58,6 +59,8 @@ class Flow:
 
     A network of one time is told t, and G(x, sigma) is the mean of the clean data; one of two is told t and t - r.
     """
+
+    times: ClassVar[None] = None  # it serves both
 
     def build(self, context: Context) -> FlowScalings:
         return FlowScalings(told=two_times if context.times == 2 else one_time)

@@ -39,6 +39,7 @@ class Imm(Consistency):
     """
 
     predicts: ClassVar[str] = "flow-map"
+    times: ClassVar[int] = 2
 
     network: Any = slot("network", "unet", "F, the network that is trained; it is told t and s")
     parameterization: Any = slot("parameterization", "imm", "how F becomes f")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 import torch
 from attrs.validators import gt
@@ -47,6 +49,8 @@ class ImmScalings:
 @attrs.frozen(kw_only=True)
 class Imm:
     """Jumps with EDM's scalings; the network is told times."""
+
+    times: ClassVar[int] = 2
 
     scale: float = setting(1.0, "what multiplies the times; the paper, for positional embedding: 1000", check=gt(0))
 

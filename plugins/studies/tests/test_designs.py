@@ -8,6 +8,7 @@ import pytest
 
 from genkit.errors import GenkitError, RecipeError
 from genkit.kernel.loading import load_recipe
+from genkit.kinds import slots
 from genkit_studies import ablation, designs, factors, files, planning
 from genkit_studies import changes as changes_of
 from genkit_studies.designs import Factor, Option
@@ -137,6 +138,33 @@ def test_settings_of_training_are_factors_and_the_seed_is_none():
     Path("b.toml").write_text('extends = "ict_digits"\n[train]\nbatch_size = 8\nseed = 5\n')
     found = arms(recipe=None, origin="ict_digits", to="b.toml", design="add-on")
     assert found[-1].recipe.train == attrs.evolve(load_recipe("b.toml").train, seed=0) and len(found) == 2
+
+
+LABELS = ["dataset.labels=true", "objective.label_drop=0.1", "network.dropout=0.1", "noise.p_std=1.5"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "objective"),
+    [
+        *(("ect_digits", other) for other in ("diffusion", "meanflow", "scm", "imm", "ctm", "shortcut")),
+        *(("edm_digits", other) for other in ("consistency", "alpha-flow", "scm", "ctm")),
+    ],
+)
+def test_a_swap_of_the_objective_keeps_what_both_have_and_names_the_rest(recipe, objective):
+    """Network, noise law, optimizer and the chance of the null class stay; the sampler is one of such models."""
+    base, other = arms(f"objective={objective}", recipe=recipe, overrides=LABELS)
+    was, now = base.recipe.objective, other.recipe.objective
+    assert now.network == was.network and now.label_drop == was.label_drop == 0.1
+    assert getattr(now, "noise", was.noise) == was.noise and other.recipe.optimizer == base.recipe.optimizer
+    assert now.sampler.needs == now.predicts
+    told = {change.removeprefix("also ").partition(":")[0].partition(".")[0] for change in other.changes}
+    both = {*slots(type(was)), *slots(type(now))}
+    assert told == {"objective"} | {n for n in both if getattr(was, n, None) != getattr(now, n, None)}
+
+
+def test_scalings_of_two_times_are_refused_for_a_model_of_one():
+    with pytest.raises(RecipeError, match="'ctm' is of models of 2 times, this objective's have 1"):
+        arms("parameterization=ctm")
 
 
 def test_levels_and_sampler_are_those_of_the_method_where_objectives_differ():
