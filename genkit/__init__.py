@@ -15,9 +15,13 @@ _HOMES = {
     "components": "kernel.registry", "ComponentInfo": "kernel.registry", "Recipe": "kernel.recipe",
     "load_recipe": "kernel.loading", "recipe_of": "kernel.loading", "State": "training.state",
     "train": "training.step", "sample": "evaluation.sampling", "picture": "evaluation.pictures",
-    "run": "runs.running", "RunResult": "runs.running", "load": "runs.models", "evaluate": "runs.evaluating",
+    "run": "runs.running", "RunResult": "runs.running", "load": "runs.models",
 }  # fmt: skip
-_PLUGINS = {"ablate": "genkit_studies.ablation"}  # homes in distributions of their own, such as genkit-lab-studies
+# Homes in distributions of their own, such as genkit-lab-studies.
+_PLUGINS = {
+    "ablate": "genkit_studies.ablation", "evaluate": "genkit_metrics.evaluating", "register": "genkit_own.registering",
+    "save": "genkit_runs.saving", "show": "genkit_reports.notebook",
+}  # fmt: skip
 __all__ = ["__version__", *_HOMES, *_PLUGINS]  # noqa: PLE0604 - names of the tables above
 
 

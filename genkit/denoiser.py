@@ -143,7 +143,7 @@ class Program(nn.Module):
         raise TypeError(f"{type(self).__name__} defines no forward(batch, k, key)")
 
     def groups(self) -> dict[str, list[tuple[str, nn.Parameter]]]:
-        """Named parameters by phase; one group of all that need a gradient, unless overridden."""
+        """Named parameters that need a gradient, by phase; one group of all of them, unless overridden."""
         return {"student": [(n, p) for n, p in self.named_parameters() if p.requires_grad]}
 
     def acts(self, phase: str, k: int) -> bool:

@@ -18,7 +18,7 @@ of the class's docstring. What a component of a kind is and does stands in `genk
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import pluggy
 
@@ -96,6 +96,19 @@ def genkit_kinds() -> Offer:  # type: ignore[empty-body]
 @hookspec
 def genkit_recipes() -> str:  # type: ignore[empty-body]
     """The package whose *.toml files are recipes."""
+@hookspec(firstresult=True)
+def genkit_find(kind: str, use: str, where: str, folder: Path, by_hand: bool) -> Any:
+    """The `ComponentInfo` of a class that no plugin offers, if `use` names one, such as by a path from `folder`.
+
+    `by_hand` tells whether a user has named the file that says so: what else it brings is not to be trusted.
+    """
+
+
+@hookspec
+def genkit_recipe_kept(path: Path, recipe: Any) -> None:
+    """A resolved recipe was written to `path`, in a run folder or for a trial: what it needs can be put beside it."""
+
+
 @hookspec
 def genkit_commands() -> Offer:  # type: ignore[empty-body]
     """Commands `genkit NAME …`: functions with typer's annotations, or typer apps; "data pack" joins group `data`."""
@@ -105,6 +118,9 @@ def genkit_weights() -> Offer:  # type: ignore[empty-body]
 @hookspec
 def genkit_converters() -> Offer:  # type: ignore[empty-body]
     """Readers of others' weights, for `genkit weights convert`: functions of a path to `genkit.data.Weights`."""
+@hookspec(firstresult=True)
+def genkit_model(path: Path) -> Any:
+    """The denoiser in a file or folder that is no run, to be sampled, evaluated or started from; None if not yours."""
 
 
 # A run's life, called on the first process alone. Each gets the key of the step that was just taken, from which
@@ -112,6 +128,15 @@ def genkit_converters() -> Offer:  # type: ignore[empty-body]
 @hookspec
 def genkit_try(planned: Any) -> None:
     """Before a run is begun, and by `--dry-run`: try it, keep nothing, and raise what would end it later."""
+@hookspec(firstresult=True)
+def genkit_progress(stream: TextIO) -> Any:
+    """A context of a `genkit.kinds.Watch` that shows progress on a terminal or in the notebook; None without either."""
+@hookspec(firstresult=True)
+def genkit_html(result: Any) -> str | None:
+    """How a notebook shows what genkit gives: a `RunResult`, a study; None for what is not one's own."""
+@hookspec(firstresult=True)
+def genkit_step_seconds(planned: Any) -> float | None:
+    """Seconds of a step on the plan's device, uncompiled, found out within seconds: for `--dry-run` and studies."""
 @hookspec
 def genkit_run_start(folder: Path, recipe: Any, key: Key) -> None:
     """Training begins or goes on; not called where a finished run is only reported."""

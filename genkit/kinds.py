@@ -20,7 +20,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Required, Self, TypedDict
 
 import attrs
 
@@ -207,7 +207,8 @@ class Data(Protocol):
     `labels`, int64 (N,), those of all samples: by their shares the labels of generated samples are drawn, else evenly.
     So is `augment`, a function (Batch, Key) -> Batch that changes prepared training batches, and only these, and tells
     networks how by `cond["augment"]`; a component's settings whose names begin with `augment` are for it alone.
-    `genkit.data.Resident` and `genkit.data.Streamed` are ready-made.
+    So is `ahead`, for data that are read as they are needed: (chosen, first) -> an endless iterator of the batches of
+    steps first, first + 1, …, of the samples chosen(k). `genkit.data.Resident` is ready-made.
     """
 
     @property
@@ -381,27 +382,113 @@ class Ema(Protocol):
     def beta(self, k: int, batch_size: int) -> float: ...
 
 
+@attrs.frozen(kw_only=True)
+class TrackedRun:
+    """The run that a tracker is opened for.
+
+    Attributes:
+        folder: The run folder; a tracker keeps its own files in a folder of it, if it has any.
+        key: Letters, digits and hyphens: another for each run folder, the same whenever its run is resumed.
+        recipe: All tables, as `recipe.toml` has them.
+        k: The number of steps that were taken before; above 0 the run is resumed.
+        study: The study whose trial it is, and its `arm`; both empty if it is none.
+    """
+
+    folder: Path
+    key: str
+    recipe: Mapping[str, Any]
+    k: int = 0
+    study: str = ""
+    arm: str = ""
+
+
+class Session(Protocol):
+    """What a tracker is told of one run, by the first process alone, in order of the steps.
+
+    A resumed run tells anew, and the same, of the steps that it takes again.
+    """
+
+    def scalars(self, k: int, figures: Mapping[str, float]) -> None:
+        """Finite numbers after k steps: those of training, among them `images_per_sec` and `lr`, or an evaluation's."""
+
+    def images(self, k: int, name: str, picture: Tensor) -> None:
+        """A picture of samples after k steps: uint8 (C, H, W), grey or RGB."""
+
+    def close(self, outcome: str) -> None:
+        """The last that it hears; done, diverged, preempted (the run can be resumed) or failed."""
+
+
 class Tracker(Protocol):
     """Told what happens, on rank 0; one that fails is dropped, never the run."""
 
-    def open(self, folder: Path, recipe: Mapping[str, Any]) -> Any:
-        """A session with `scalars(k, figures)`, `images(k, name, picture)` and `close()`."""
+    def open(self, run: TrackedRun) -> Session: ...
+
+
+class Event(TypedDict, total=False):
+    """What happens to a run, as `watch` is told and events.jsonl keeps it; which keys it has depends on `event`.
+
+    - "start", "resume": k, steps, batch_size
+    - "step": k, figures (such as loss, N and lr), images_per_sec, elapsed and left_sec, memory (bytes)
+    - "sampling": what, done, total, left_sec: samples drawn or images read; not kept
+    - "evaluated": k, protocol, figures (such as "fd.fd@1"), seconds
+    - "checkpoint": k
+    - "notice": text
+    - "end": k, outcome ("done", "diverged", "preempted" or "failed"), text
+    """
+
+    event: Required[Literal["start", "resume", "step", "sampling", "evaluated", "checkpoint", "notice", "end"]]
+    time: float
+    k: int
+    steps: int
+    batch_size: int
+    figures: dict[str, float]
+    images_per_sec: float
+    left_sec: float | None
+    elapsed: float
+    memory: int
+    what: str
+    done: int
+    total: int
+    protocol: str
+    seconds: float
+    text: str
+    outcome: str
+
+
+Watch = Callable[[Event], None]
 
 
 class Launcher(Protocol):
-    """Runs the trials of a study elsewhere, at most `slots` at a time.
+    """Runs jobs: those of a study, and other commands that are worth a machine of their own.
 
-    A job is `genkit` with the words `job.argv`; its output belongs into the file `job.log`.
+    Built from a `Setup` of which it is told the device, empty where nobody named one. A job is `python -m genkit` with
+    the words `job.argv`, in the folder where it is submitted; its output is appended to the file `job.log`. It looks at
+    its own device. What it needs: `job.cards` (0: none; 0.25: a quarter of one), `job.cpus`, and 0 if nobody knows:
+    `job.memory` in bytes, `job.seconds`; `job.tryout` is true where it only tries a recipe and is over in a minute.
+
+    A handle is a word by which any process on any machine knows the job: handles are kept on disk. What a method raises
+    is told and tried again after a while, unless it is a `GenkitError`: that says what no further try mends.
+
+    Attributes:
+        slots: How many jobs run at a time, by which times are told.
+        room: Optional: how many it takes in all, those among them that wait in its own queue; else `slots`.
+        pause: Optional: seconds between two polls; else 2.
+        shares: Optional: whether jobs that need a part of a card get no more; else those that fill one come as one job.
     """
 
     slots: int
 
-    def submit(self, job: Any) -> Any: ...
-    def poll(self, handle: Any) -> int | None:
-        """The exit code; None while the job waits or runs."""
+    def submit(self, name: str, jobs: Sequence[Any]) -> list[str]:
+        """A handle for each; where jobs were submitted under this name before, those of then, and no new ones."""
 
-    def cancel(self, handle: Any) -> None:
-        """SIGTERM: the trial saves and leaves."""
+    def poll(self, handles: Sequence[str]) -> Mapping[str, int | str]:
+        """Of each its exit code, or "waits", "runs", or "gone" if nothing is known of it any more."""
+
+    def cancel(self, handles: Sequence[str]) -> None:
+        """SIGTERM: what runs saves and leaves, what waits is not begun."""
+
+    def close(self) -> None:
+        """Whoever submitted leaves; a job that nobody can find again is told to save and leave."""
 
 
 @attrs.frozen
@@ -467,7 +554,7 @@ KINDS: dict[str, Kind] = {
     "metric": Kind(True, Accumulator, "A figure of merit; never the loss. Has a slot `features` and `better`."),
     "protocol": Kind(False, Protocol_, "How samples become images, how many are compared, and how often."),
     "tracker": Kind(False, Tracker, "Where curves and pictures go besides the run folder."),
-    "launcher": Kind(False, Launcher, "Where the trials of a study run."),
+    "launcher": Kind(True, Launcher, "Where the trials of a study run: build(setup) -> Launcher."),
 }
 
 

@@ -18,12 +18,13 @@ from genkit.training import signals
 # Command -> (where its function or typer app is, one line).
 COMMANDS = {
     "run": ("genkit.cli.run:run", "Train a recipe, evaluate it and write its report; or go on where it stopped."),
-    "recipe": ("genkit.cli.recipe:app", "Check, show, list and copy recipes."),
     "plugins": ("genkit.cli.plugins:app", "What is installed, and whether it works."),
 }
 OPTIONS = {
     "--plugins A,B": "Load only these plugins.",
     "--without A,B": "Leave these plugins out.",
+    "--plugin FILE": "Run a file of Python first, for the classes that it registers.",
+    "--local-code": "Allow Python that recipes and run folders name, wherever they are from.",
     "--debug": "Show the traceback of an error.",
     "--install-completion": "Install completion for the current shell.",
     "--show-completion": "Print completion for the current shell.",
@@ -89,8 +90,7 @@ def _known(error: Exception) -> GenkitError | None:
         where = error.filename or "a file, or stdout"
         return DataError(where, str(error.strerror), "choose another path, or mend this one")
     if lacks_memory(error):
-        hint = "lower train.batch_size or train.micro_batch, or the network's size"
-        return OutOfMemory("memory", _brief(error), hint)
+        return OutOfMemory("memory", _brief(error), "lower train.batch_size, train.micro_batch or the network's size")
     return None
 
 
@@ -109,21 +109,24 @@ def _flush() -> None:
 
 def _globals(argv: list[str]) -> list[str]:
     """Take the options that stand before or behind any command."""
-    chosen: dict[str, str] = {}
-    rest = []
+    chosen, own, rest = dict[str, str](), list[str](), list[str]()
     words = iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
         if name in ("--plugins", "--without"):
             chosen[name] = value if equals else next(words, "")
-        elif word == "--debug":
-            os.environ["GENKIT_DEBUG"] = "1"
+        elif name == "--plugin":
+            own.append(value if equals else next(words, ""))
+        elif word in ("--debug", "--local-code"):
+            os.environ[f"GENKIT_{word[2:].replace('-', '_').upper()}"] = "1"
         else:
             rest.append(word)
-    if chosen:
-        from genkit.kernel import discovery
+    if chosen or own:
+        from genkit.kernel import discovery, registry
 
         discovery.choose(chosen.get("--plugins"), chosen.get("--without"))
+        if own:
+            registry.imported(Lazy("genkit_own.files:run", ""), "--plugin, of genkit-lab-own")(own)
     return rest
 
 
@@ -165,10 +168,10 @@ def _call(whole: Any, argv: list[str]) -> None:
     """Call a command; what typer, or a plugin's code, has to object is one line."""
     import typer
 
-    from genkit.kernel import index, registry
+    from genkit.kernel import blame, index
 
     misused: Any = typer.BadParameter.__base__
-    with registry.blamed(command=True):
+    with blame.blamed(command=True):
         try:
             code = whole(argv, prog_name="genkit", standalone_mode=False)
         except typer.Abort as error:
@@ -177,21 +180,23 @@ def _call(whole: Any, argv: list[str]) -> None:
             text, command = error.format_message(), error.ctx.command_path if error.ctx else "genkit"
             if "\n" not in text:
                 absent = index.absent(command, "command", " ".join(argv[:2]))  # of a group that others add to
-                hint = _setting(getattr(error, "option_name", "")) or f"see {command} --help"
+                hint = _setting(getattr(error, "option_name", ""), argv) or f"see {command} --help"
                 raise absent or RecipeError(command, text.removesuffix("."), hint) from error
             print(text, file=sys.stderr)  # of a group without a command: its help
             code = 2
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _setting(option: str) -> str:
+def _setting(option: str, argv: list[str]) -> str:
     """The word that was meant by an option that is none, if it is a setting: --steps is train.steps=100."""
     from genkit.kernel.recipe import CORE_TABLES
     from genkit.kinds import fields
 
     name = option.lstrip("-").replace("-", "_")
     found = next((f"{table}.{name}" for table, cls in CORE_TABLES.items() if name in dict(fields(cls))), "")
-    return found and f"a setting is a word without dashes: {found}=..."
+    words = [part for word in argv for part in word.split("=", 1)]
+    value = "".join(words[words.index(option) + 1 :][:1]) if found else ""
+    return found and f"a setting is a word without dashes: {found}={value if value[:1] not in ('', '-') else '...'}"
 
 
 def app(commands: dict[str, tuple[str, str]], completing: bool = False) -> Any:

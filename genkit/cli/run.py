@@ -11,7 +11,7 @@ import typer
 
 from genkit.cli import show, streams
 from genkit.cli.options import Device, Json, Overrides, Recipe, Swap
-from genkit.cli.spread import spread
+from genkit.hookspecs import Lazy
 
 
 def run(
@@ -24,12 +24,15 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; the old folder is renamed.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat in a folder of its own.")] = False,
     gpus: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of this machine.")] = 1,
-    trial: Annotated[bool, typer.Option("--trial", help="The run is part of a study.", hidden=True)] = False,
+    trial: Annotated[tuple[str, str] | None, typer.Option(hidden=True, help="Its study and arm.")] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe, evaluate it and write its report; or go on where it stopped."""
     if gpus > 1 and "WORLD_SIZE" not in os.environ:
-        spread(gpus, sys.argv[1:])
+        from genkit.kernel import registry
+
+        spread = Lazy("genkit_runs.spread:spread", "The same command in several processes.")
+        registry.imported(spread, "--gpus, of genkit-lab-runs")(gpus, sys.argv[1:])
         return
     from genkit.kernel.loading import load_recipe
     from genkit.runs import models, planning, running, store
@@ -50,7 +53,7 @@ def run(
         show.as_json(described) if json else show.table([["", ""], *([k, str(v)] for k, v in described.items())])
         return
     with show.progress() as watch:
-        result = running.run(checked, out, device=device, fresh=fresh, again=again, trial=trial, watch=watch)
+        result = running.run(checked, out, device=device, fresh=fresh, again=again, trial=trial or (), watch=watch)
     if why := streams.lost():
         store.event(result.folder, event="notice", text=f"not all of it could be told: {why}")
     if processes.rank() == 0:
@@ -60,6 +63,7 @@ def run(
 
 def describe(planned: object) -> dict[str, object]:
     """What a run would be, and how far it is."""
+    from genkit.kernel import discovery
     from genkit.runs.planning import Plan
     from genkit.training import checkpoint
 
@@ -70,6 +74,8 @@ def describe(planned: object) -> dict[str, object]:
     asked = range(0, recipe.train.steps, max(1, recipe.train.steps // 10_000))
     stages = sorted({curriculum(k, recipe.train.steps) for k in asked}) if curriculum else []
     shown = stages if len(stages) <= 12 else [*stages[:3], "...", *stages[-3:]]
+    each = discovery.installed().manager.hook.genkit_step_seconds(planned=planned)
+    left, eager = recipe.train.steps - done, ", uncompiled" * bool(recipe.train.compile)
     return {
         "recipe": recipe.name,
         "id": planned.id,
@@ -78,7 +84,8 @@ def describe(planned: object) -> dict[str, object]:
         "parameters": sum(p.numel() for p in planned.program().student.parameters()),
         "steps": f"{done} of {recipe.train.steps} done, {recipe.train.batch_size} samples each",
         **({"grid points": ", ".join(map(str, shown))} if stages else {}),
-        "device": planned.context.device,
+        "device": f"{planned.context.device}, {recipe.train.kernels}",
+        **({"time": f"about {show.clock(left * each)}, {1000 * each:.3g} ms a step{eager}"} if each else {}),
     }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genkit.cli import streams
 from genkit.kernel import discovery
+from genkit.kinds import Event, Watch
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,25 +66,14 @@ def results(kept: str) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A watcher of a run's events: one live line on a terminal, a plain line now and then elsewhere.
+def progress() -> Iterator[Watch]:
+    """A watcher of a run's events: a plugin's, if there is a terminal, else a plain line now and then.
 
     While it lasts, whatever else is written to stdout goes to stderr.
     """
-    with discovery.off_stdout():
-        if sys.stderr.isatty():
-            yield from _bar()
-        else:
-            yield _Plain()
-
-
-def _bar() -> Iterator[Callable[[dict[str, Any]], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (BarColumn(10), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as live:
-        yield _Live(live)
+    live = discovery.installed().manager.hook.genkit_progress(stream=sys.stderr)
+    with discovery.off_stdout(), live or nullcontext(_Plain()) as watch:
+        yield watch
 
 
 def clock(seconds: float) -> str:
@@ -104,7 +94,7 @@ class _Plain:
     def __init__(self, every: float = 5.0) -> None:
         self.every, self.last, self.steps = every, -1e9, 0
 
-    def __call__(self, event: dict[str, Any]) -> None:
+    def __call__(self, event: Event) -> None:
         kind = event["event"]
         if kind in ("start", "resume"):
             self.steps = event["steps"]
@@ -121,27 +111,10 @@ class _Plain:
             say(line(event, self.steps))
 
 
-def line(event: dict[str, Any], steps: int) -> str:
+def line(event: Event, steps: int) -> str:
     """A step, or a sampling's progress, in words."""
     if event["event"] == "sampling":
         left = "" if event["left_sec"] is None else f"  {clock(event['left_sec'])} left"
         return f"{event['what']} {event['done']}/{event['total']}{left}"
-    rate, left = f"{event['images_per_sec']:.0f} img/s", clock(event["left_sec"])
+    rate, left = f"{event['images_per_sec']:.0f} img/s", clock(event["left_sec"] or 0)
     return f"step {event['k']}/{steps}  {_figures(event['figures'])}  {rate}  {left} left"
-
-
-class _Live:
-    def __init__(self, live: Any) -> None:
-        self.live, self.steps = live, 0
-        self.task = live.add_task("", total=None, text="starting")
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind in ("start", "resume"):
-            self.steps = event["steps"]
-            self.live.update(self.task, total=event["steps"], completed=event["k"])
-        elif kind in ("step", "sampling"):
-            done, total = (event["k"], self.steps) if kind == "step" else (event["done"], event["total"])
-            self.live.update(self.task, total=total, completed=done, text=line(event, self.steps))
-        elif kind == "notice":
-            self.live.console.print(f"note: {event['text']}", markup=False)

@@ -7,13 +7,13 @@ found is used before its SHA-256 was compared with the published one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import attrs
@@ -73,6 +73,12 @@ def present(file: PublicFile, cache: Path | None = None) -> Path | None:
     return next((path for path in ([Path(kept) / file.name] if kept else []) + [cached] if path.is_file()), None)
 
 
+def wanted(file: PublicFile) -> str:
+    """What is missing, and the command that gets it, or who does."""
+    how = next((f"genkit weights fetch {name}" for name, one in offered().items() if one == file), "a run downloads it")
+    return f"needs {file.name} ({file.size / 1e6:.0f} MB), which is not here: {how}"
+
+
 def locate(file: PublicFile, given: str | Path = "", cache_dir: Path | None = None) -> Path:
     """A verified copy of a file: the given path, `$GENKIT_WEIGHTS/<name>`, the cache, or a download.
 
@@ -91,7 +97,7 @@ def locate(file: PublicFile, given: str | Path = "", cache_dir: Path | None = No
     found = Path(given) if given else present(file, cache)
     if found is None:
         target = cache / "files" / file.name
-        with _alone(target):
+        with _alone(target):  # the other processes of a training find the file afterwards
             found = target if target.is_file() else download(file, target)
     verify(file, found, cache)
     return found
@@ -175,14 +181,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """One download at a time; the other processes of a training find the file afterwards."""
+def _alone(target: Path) -> AbstractContextManager[Any]:
+    """One download at a time."""
+    from filelock import FileLock
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = target.with_name(f".{target.name}.lock").open("w")
+        return FileLock(target.with_name(f".{target.name}.lock")).acquire()
     except OSError as error:
         raise DataError(target.parent, f"cannot be written ({error.strerror})", "set GENKIT_CACHE") from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

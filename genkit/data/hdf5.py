@@ -21,7 +21,6 @@ import numpy as np
 from genkit.data import atomic
 from genkit.errors import DataError
 
-_BLOCK_BYTES = 2**26
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: those that load no shared object
 AGAIN = "copy or download it again"
 
@@ -193,38 +192,6 @@ def told(file: h5py.File) -> dict[str, Any]:
     """The attributes of a file as plain values."""
     plain = {n: np.asarray(v) for n, v in file.attrs.items()}
     return {n: (np.char.decode(v, "utf-8") if v.dtype.kind == "S" else v).tolist() for n, v in plain.items()}
-
-
-def described(path: Path) -> dict[str, Any]:
-    """What a file says it has: shape and type of every array, and the file's attributes.
-
-    Raises:
-        DataError: It is damaged, or no HDF5 file.
-    """
-    with opened(path) as file, guarded(path):
-        names: list[str] = []
-        file.visit(names.append)  # below groups, too; links out of the file are not followed
-        arrays = [name for name in names if file.get(name, getclass=True) is h5py.Dataset]
-        return {**{name: f"{file[name].dtype} {file[name].shape}" for name in arrays}, **told(file)}
-
-
-def verify(path: Path) -> dict[str, str]:
-    """Read every array of a file, checksums included; gives the identity of each array's content.
-
-    Raises:
-        DataError: One is damaged, incomplete, or would read from elsewhere.
-    """
-    found = {}
-    with opened(path) as file, guarded(path):
-        for name in [n for n in described(path) if n in file]:
-            whole = array(file, name)
-            digest = hashlib.sha256(f"{whole.dtype.str}{whole.shape}".encode())
-            step = max(1, _BLOCK_BYTES // max(1, whole.nbytes // max(1, len(whole)))) if whole.shape else 1
-            for i in range(0, len(whole) if whole.shape else 1, step):
-                values = np.ascontiguousarray(read(whole, slice(i, i + step) if whole.shape else ()))
-                digest.update(str(values.tolist()).encode() if values.dtype.hasobject else values.data)  # texts
-            found[name] = digest.hexdigest()[:16]
-    return found
 
 
 def content(*parts: np.ndarray[Any, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Data sets as people name them: an installed one, a recipe's, a folder of pictures, an HDF5 file."""
+"""Data sets as people name them: an installed one, a recipe's, a folder or archive of pictures, an HDF5 file."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def setup_of(recipe: Recipe, device: str) -> dict[str, Any]:
 
 
 def component_of(name: str, device: str) -> tuple[Any, Setup]:
-    """A data set's component and setup, by its name, by a recipe's, or by the folder or HDF5 file with its images.
+    """A data set's component and setup, by its name, a recipe's, or the folder, archive or HDF5 file with its images.
 
     Raises:
         GenkitError: There is none such, or it cannot be read.
     """
     path, setup = Path(name), Setup(device=device, cache_dir=cache_folder(), folder=Path.cwd())
-    if path.is_dir():
+    if path.is_dir() or path.suffix in (".zip", ".tar"):
         made = resolving.component("dataset", "image-folder", path=str(path), held_out=0.0, flip=False)
     elif path.suffix in (".h5", ".hdf5"):
         made = resolving.component("dataset", "hdf5", path=str(path), flip=False)
@@ -41,7 +41,7 @@ def component_of(name: str, device: str) -> tuple[Any, Setup]:
         try:
             recipe = load_recipe(name)
         except RecipeError as error:
-            hint = "`genkit components list dataset`; archives are to be unpacked first"
+            hint = "`genkit components list dataset`; other archives are to be unpacked first"
             raise RecipeError(name, "is no data set, recipe, folder or file", hint) from error
         made, setup = recipe.dataset, Setup(**setup_of(recipe, device))
     return made, setup

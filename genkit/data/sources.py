@@ -1,17 +1,15 @@
-"""Batches of a data set: resident on the device or streamed, in an order that is a function of k."""
+"""Batches of a data set, in an order that is a function of k; and data sets that live on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count
-from pathlib import Path
 
 import attrs
 import torch
 from torch import Tensor
 
-from genkit.data import hdf5
 from genkit.errors import DataError
 from genkit.keys import Key, order
 from genkit.kinds import Batch, Data, Spec
@@ -64,39 +62,6 @@ class Resident:
         return self.decoder(x0)
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Streamed:
-    """A data set that does not fit: `images` (uint8, N C H W) and `labels` of an HDF5 file, read by index.
-
-    The file is opened for each batch, so that no handle is shared between threads or processes.
-    """
-
-    path: Path
-    group: str
-    count: int
-    spec: Spec
-    identity: str
-    device: str = "cpu"
-    labels: Tensor | None = None
-    held_out: Data | None = None
-    notices: tuple[str, ...] = ()
-    augment: Callable[[Batch, Key], Batch] | None = None
-
-    def __len__(self) -> int:
-        return self.count
-
-    def batch(self, indices: Tensor, key: Key) -> Batch:
-        rows, back = torch.unique(indices, return_inverse=True)
-        with hdf5.opened(self.path) as file:
-            images = hdf5.read(hdf5.array(file, f"{self.group}/images"), rows.numpy())
-        x = torch.from_numpy(images)[back].to(self.device, non_blocking=True)
-        cond = {} if self.labels is None else {"label": self.labels[indices].to(self.device)}
-        return Batch(x, cond)
-
-    def decode(self, x0: Tensor) -> Tensor:
-        return quantise(x0)
-
-
 def prepare(batch: Batch, spec: Spec, key: Key) -> Batch:
     """uint8 to float32 in [-1, 1], mirrored at random where the spec allows; float data as they are."""
     if str(batch.x.dtype) != f"torch.{spec.dtype}":
@@ -123,26 +88,21 @@ def drop_labels(cond: dict[str, Tensor], chance: float, null: int, key: Key) -> 
 
 
 def batches(data: Data, seed: int, first: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-    """This rank's prepared batches of steps first, first + 1, …, the next one read ahead if streamed.
+    """This rank's prepared batches of steps first, first + 1, …, read ahead where the data know how.
 
     Step k holds the global positions k batch_size … (k + 1) batch_size - 1, cut evenly over ranks; so are its
     draws, and any number of processes sees the same images, mirrored and augmented alike.
     """
-    share, augment = batch_size // world, getattr(data, "augment", None)
-
-    def read(k: int) -> Batch:
-        indices = order(seed, k * batch_size + rank * share, share, len(data))
-        return data.batch(indices, Key(seed, k, rank, world=world))
-
-    reader = _ahead(read, first) if isinstance(data, Streamed) else map(read, count(first))
-    for k, batch in zip(count(first), reader, strict=False):
-        prepared = prepare(batch, data.spec, key := Key(seed, k, rank, world=world))
+    chosen = partial(_chosen, seed, batch_size, rank, world, len(data))
+    augment, ahead = getattr(data, "augment", None), getattr(data, "ahead", None)
+    read = ahead(chosen, first) if ahead else None
+    for k in count(first):
+        key = Key(seed, k, rank, world=world)
+        prepared = prepare(next(read) if read else data.batch(chosen(k), key), data.spec, key)
         yield augment(prepared, key) if augment else prepared
 
 
-def _ahead(read: Callable[[int], Batch], k: int) -> Iterator[Batch]:
-    with ThreadPoolExecutor(1) as pool:
-        coming: Future[Batch] = pool.submit(read, k)
-        for after in count(k + 1):
-            batch, coming = coming.result(), pool.submit(read, after)
-            yield batch
+def _chosen(seed: int, batch_size: int, rank: int, world: int, n: int, k: int) -> Tensor:
+    """The samples that a rank has in step k."""
+    share = batch_size // world
+    return order(seed, k * batch_size + rank * share, share, n)

@@ -37,5 +37,10 @@ def blocks(data: Any, count: int | None = None) -> Iterator[Batch]:
 
 def block(data: Any, start: int, end: int) -> Batch:
     """Samples of a data set as uint8 images."""
-    batch = data.batch(torch.arange(start, end), Key(0))
+    return rows(data, torch.arange(start, end))
+
+
+def rows(data: Any, indices: Tensor) -> Batch:
+    """The same of any of its samples."""
+    batch = data.batch(indices, Key(0))
     return Batch(batch.x if batch.x.dtype == torch.uint8 else data.decode(batch.x), batch.cond)

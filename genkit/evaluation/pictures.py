@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from genkit.data import atomic, hdf5
 from genkit.data.sources import quantise
 from genkit.errors import RecipeError
+
+GREY = 40  # of the lines between images, and of places without one
 
 
 def picture(images: Tensor, columns: int | None = None) -> Tensor:
@@ -26,17 +29,10 @@ def picture(images: Tensor, columns: int | None = None) -> Tensor:
     if images.shape[2:] == (1, 1):
         return _cloud(images.flatten(1))
     columns = columns or math.ceil(math.sqrt(len(images)))
-    _, channels, height, width = images.shape
-    shown = images[:, :3] if channels >= 3 else images[:, :1]
-    rows = math.ceil(len(shown) / columns)
-    gap = 1
-    canvas = torch.full(
-        (shown.shape[1], rows * (height + gap) + gap, columns * (width + gap) + gap), 40, dtype=torch.uint8
-    )
-    for i, image in enumerate(shown.cpu()):
-        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
-        canvas[:, top : top + height, left : left + width] = image
-    return canvas
+    shown = images[:, :3] if images.shape[1] >= 3 else images[:, :1]
+    cells = F.pad(shown.cpu(), (1, 0, 1, 0, 0, 0, 0, -len(shown) % columns), value=GREY)  # the last row may lack some
+    rows = torch.cat(list(cells.reshape(-1, columns, *cells.shape[1:]).transpose(0, 1)), -1)
+    return F.pad(torch.cat(list(rows), -2), (0, 1, 0, 1), value=GREY)
 
 
 def _cloud(points: Tensor, size: int = 128) -> Tensor:

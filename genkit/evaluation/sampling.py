@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +22,12 @@ EVENLY = "evenly"
 
 
 def sample(
-    denoiser: Denoiser, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: Label = None
+    denoiser: Denoiser | Any, count: int, steps: int | Sequence[float] = 1, seed: int = 0, label: Label = None
 ) -> Tensor:
     """Draw samples.
 
     Args:
+        denoiser: Or a `genkit.State`, whose averaged weights are taken.
         steps: How many sampling steps, or the levels after the first, descending.
         label: One class for all, or "evenly": each class that has training images as often. By default classes come
             as often as among the training images; where `denoiser.spec.counts` does not tell, evenly.
@@ -35,7 +38,18 @@ def sample(
     Raises:
         DataError: The label is none of the model's, or of a class without training images.
     """
-    return samples(denoiser, count, steps, seed, label).x
+    with of_state(denoiser) as model:
+        return samples(model, count, steps, seed, label).x
+
+
+@contextmanager
+def of_state(model: Any, weights: str = "ema") -> Iterator[Denoiser]:
+    """A denoiser as it is; of a `State` its student with these averaged weights, for as long as this lasts."""
+    if isinstance(model, Denoiser):
+        yield model
+    else:
+        with model.sampled(weights):
+            yield model.program.student
 
 
 def samples(

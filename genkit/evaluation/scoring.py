@@ -18,7 +18,7 @@ from genkit.evaluation import images, references
 from genkit.evaluation.references import Statistics
 from genkit.kernel import registry
 from genkit.kernel.identity import essence, made_of
-from genkit.kinds import Accumulator, Batch, Context, Data, Sampled
+from genkit.kinds import Accumulator, Batch, Context, Data, Event, Sampled
 from genkit.training import processes
 
 Watch = Callable[[str, int, int], None]  # told what is looked at or drawn, how many so far, and of how many
@@ -190,7 +190,7 @@ class Scorer:
             self._watch(what, min(seen, total), total)
 
 
-def progress(tell: Callable[[dict[str, Any]], None]) -> Watch:
+def progress(tell: Callable[[Event], None]) -> Watch:
     """A watch that tells events, with the seconds that what is done will still take, at its own pace so far."""
     what, since, first = "", 0.0, 0
 

@@ -127,16 +127,22 @@ def _distribution(entry: metadata.EntryPoint) -> str:
 
 
 @contextmanager
-def off_stdout() -> Iterator[None]:
-    """Within, what goes to stdout goes to stderr, also what is written past Python: stdout is for results."""
-    kept = os.dup(1)
+def aside(stream: int, other: int) -> Iterator[None]:
+    """Within, what is written to a file descriptor goes to another one, also what is written past Python."""
+    kept = os.dup(stream)
     try:
-        os.dup2(2, 1)
-        with redirect_stdout(sys.stderr):
-            yield
+        os.dup2(other, stream)
+        yield
     finally:
-        os.dup2(kept, 1)
+        os.dup2(kept, stream)
         os.close(kept)
+
+
+@contextmanager
+def off_stdout() -> Iterator[None]:
+    """Within, what goes to stdout goes to stderr: stdout is for results."""
+    with aside(1, 2), redirect_stdout(sys.stderr):
+        yield
 
 
 @off_stdout()

@@ -64,14 +64,14 @@ def _essence(component: Any, used: set[str], content: Callable[[Source], str]) -
         value = getattr(component, field.name)
         if not field.metadata.get("identity", True) or value == field.default:
             continue
+        if field.metadata.get("before") and essence(value) == {"is": field.metadata["before"]}:
+            continue
         if isinstance(value, Source):
             tree[name] = content(value) if value.origin else ""
         elif isinstance(value, Path):
             tree[name] = _content_of(value)
         else:
             tree[name] = _essence(value, used, content) if attrs.has(type(value)) else resolving.simple(value)
-        if field.metadata.get("before") and tree[name] == {"is": field.metadata["before"]}:
-            del tree[name]
     return tree
 
 

@@ -35,7 +35,8 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), swaps: Iterab
 def layers_of(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[Layers, list[str]]:
     """The tables of a recipe, found as `load_recipe` does, before they are checked; and what to say about it."""
     path, notices = find(str(recipe))
-    layers = tables.load(path, _locate)
+    by_hand = path == Path(recipe) and not (path.parent / "lock.json").exists()  # a run may be somebody else's
+    layers = tables.load(path, _locate, by_hand)
     layers.tree.setdefault("name", path.stem)
     return tables.override(layers, overrides), notices
 
@@ -63,11 +64,11 @@ def resolved(layers: Layers, notices: Iterable[str] = ()) -> Recipe:
     """
     problems: list[GenkitError] = []
     tree, places, said = dict(layers.tree), layers.places, list(notices)
-    said += _drop_inherited(tree, layers.inherited)
+    said += _drop_inherited(tree, layers)
     values: dict[str, Any] = {}
     known = {name: field for name, field in fields(Recipe) if name not in ("places", "notices")}
     for name, cls in CORE_TABLES.items():
-        places.known.update({key: f"{name}.{key}" for key, _ in fields(cls)})
+        places.known |= {(name, key) for key, _ in fields(cls)}
     for name in tree:
         if name not in known:
             problems.append(RecipeError(places.where((name,)), "unknown key", f"keys: {names(known)}"))
@@ -95,14 +96,14 @@ def _named(kind: str, table: Any, name: str, problems: list[GenkitError], places
     return {n: resolving.of_table(kind, t, (name, n), problems, places) for n, t in wanted.items()}
 
 
-def _drop_inherited(tree: Tree, inherited: set[str]) -> list[str]:
+def _drop_inherited(tree: Tree, layers: Layers) -> list[str]:
     """Drop slots that were written for another objective and that this one does not have, or whose component is for
     models of another kind: it gets its own."""
-    objective = tree.get("objective")
+    objective, inherited = tree.get("objective"), layers.inherited
     if not inherited or not isinstance(objective, dict) or not isinstance(use := objective.get("use"), str):
         return []
     try:
-        cls = registry.load(registry.find("objective", use))
+        cls = resolving.class_of("objective", use, ("objective",), layers.places)
     except GenkitError:
         return []  # reported when the objective itself is resolved
     has = dict(fields(cls))

@@ -33,7 +33,15 @@ def _from(least: int, most: int = 10**12) -> Any:
 
 
 _STEPS: Any = _v.deep_iterable(_from(1, 10**4), _v.and_(_v.min_len(1), _v.max_len(1000)))
+PRECISIONS = ("float32", "tf32", "bf16", "fp16")
+COMPILE = (False, True, "default", "reduce-overhead", "max-autotune")
 _FIGURE = _v.matches_re(r"|[^@]+\.[^@]+@[1-9][0-9]*")
+
+
+def _part(of: object, field: Any, value: int | str) -> None:
+    """A number of samples, or the word."""
+    check: Any = _v.in_(("auto",)) if isinstance(value, str) else _from(1, 10**6)
+    check(of, field, value)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,9 +51,10 @@ class Train:
     steps: int = setting(help="optimizer steps, K", check=_from(1))
     batch_size: int = setting(64, "samples a step, over all processes", check=_from(1, 10**6))
     seed: int = setting(0, "seed of every draw", check=_v.ge(0))
-    precision: str = setting("float32", "float32 or bf16 (autocast)", check=_v.in_(("float32", "bf16")))
-    micro_batch: int | None = _aside(None, "samples at a time, if a batch does not fit", check=_maybe(_from(1, 10**6)))
-    compile: bool = _aside(False, "compile the networks")
+    precision: str = setting("float32", "float32, tf32, bf16 or fp16", check=_v.in_(PRECISIONS))
+    deterministic: bool = _aside(True, "kernels that give the same bits each time; false may be faster on cards")
+    micro_batch: int | str | None = _aside(None, "samples at a time, or auto, if not all fit", check=_maybe(_part))
+    compile: bool | str = _aside(False, "compile the networks: true, or a mode of torch.compile", check=_v.in_(COMPILE))
     threads: int | None = _aside(None, "CPU threads; torch's own choice if not given", check=_maybe(_from(1, 4096)))
     log_every_steps: int = _aside(50, "steps between figures", check=_from(1))
     save_every_steps: int = _aside(500, "steps between checkpoints", check=_from(1))
@@ -54,6 +63,12 @@ class Train:
     keep_every_steps: int = _aside(0, "also keep the checkpoints of every so many steps; 0 for none", check=_from(0))
     keep_final: str = _aside("all", "the final checkpoint holds all, or weights", check=_v.in_(("all", "weights")))
     timeout_min: float = _aside(10.0, "minutes to wait for another process", check=_v.gt(0))
+
+    @property
+    def kernels(self) -> str:
+        """How it is computed, in words; what is not `precision` changes roundings alone."""
+        how = "deterministic" if self.deterministic else "fastest"
+        return f"{self.precision}, {how}{', compiled' * bool(self.compile)}"
 
 
 @attrs.frozen(kw_only=True)
@@ -138,13 +153,6 @@ class Recipe:
     def toml(self) -> str:
         """The resolved recipe as one file."""
         return tomli_w.dumps(self.tree())
-
-    def provenance(self) -> list[tuple[str, str, str]]:
-        """(key, value, who wrote it) of every value."""
-        written = {
-            key: self.places.get(key) or self.places.get(toml.hoisted(key)) for key, _ in toml.leaves(self.tree())
-        }
-        return [(".".join(k), str(value), str(written[k] or "default")) for k, value in toml.leaves(self.tree())]
 
     def protocol(self) -> dict[str, Any]:
         """What figures depend on besides the weights; evaluations that differ here are never compared."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import signal
-from collections.abc import Iterator
-from traceback import walk_tb
-from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
-from genkit.errors import GenkitError, Left, PluginError, RecipeError, lacks_memory
+import attrs
+
+from genkit.errors import GenkitError, PluginError, RecipeError
 from genkit.hookspecs import Lazy
 from genkit.kernel import discovery, index
 from genkit.kinds import KINDS, Context, Kind, Setup, closest, names
@@ -32,6 +30,10 @@ class ComponentInfo(NamedTuple):
         return f"{self.distribution}/{self.name}"
 
 
+ORIGIN: dict[type, ComponentInfo] = {}  # of each class that was asked for
+_OWN: dict[tuple[str, str], ComponentInfo] = {}  # what was offered without a package
+
+
 @functools.cache
 def _all() -> dict[tuple[str, str], list[ComponentInfo]]:
     found: dict[tuple[str, str], list[ComponentInfo]] = {}
@@ -43,7 +45,15 @@ def _all() -> dict[tuple[str, str], list[ComponentInfo]]:
         for name, (target, summary) in offer.items():
             info = ComponentInfo(kind, name, target, summary, plugin.distribution, plugin.version)
             found.setdefault((kind, name), []).append(info)
+    for key, info in _OWN.items():
+        found.setdefault(key, []).append(info)
     return found
+
+
+def offer(name: str, info: ComponentInfo, made: type) -> None:
+    """Have a class without a package be found by a name, and what is made of its original be known as it."""
+    _OWN[info.kind, name] = ORIGIN[made] = info
+    _all.cache_clear()
 
 
 def forget() -> None:
@@ -117,7 +127,9 @@ def load(info: ComponentInfo) -> type:
         PluginError: The import fails, or the class has no `build`, or else not what its kind owes.
     """
     cls: type = imported(Lazy(info.target, info.summary), info.qualified)
-    _ORIGIN[cls] = info
+    if not attrs.has(cls):
+        raise PluginError(named(info), "its class is no component", "put @attrs.frozen(kw_only=True) above it")
+    ORIGIN[cls] = info
     if kind := kinds().get(info.kind):
         _require(info, kind, "its class", cls, {"build"} if kind.builds else kind.methods)
     return cls
@@ -128,19 +140,16 @@ def _require(info: ComponentInfo, kind: Kind, what: str, made: object, owed: set
         raise PluginError(named(info), f"{what} has no {names(lacks)}", f"a {info.kind} owes: {kind.summary}")
 
 
-_ORIGIN: dict[type, ComponentInfo] = {}
-
-
 def origin(component: object) -> ComponentInfo | None:
     """Where a component came from; None for what no installed plugin offers."""
     cls = type(component)
-    if cls not in _ORIGIN:
+    if cls not in ORIGIN:
         target = f"{cls.__module__}:{cls.__qualname__}"
         offered = [info for infos in _all().values() for info in infos if info.target == target]
         if not offered:
             return None
-        _ORIGIN[cls] = offered[0]
-    return _ORIGIN[cls]
+        ORIGIN[cls] = offered[0]
+    return ORIGIN[cls]
 
 
 def info_of(component: object) -> ComponentInfo:
@@ -191,54 +200,6 @@ def build(component: Any, context: Context | Setup) -> Any:
     built = component.build(context)
     _require(info, kind, f"what it built, {type(built).__name__},", built, kind.methods)
     return built
-
-
-@contextlib.contextmanager
-def blamed(where: str = "", hint: str = "--debug shows the place", command: bool = False) -> Iterator[None]:
-    """Whatever a plugin's code raises as one line that names it; but for signals, lack of memory, and files' errors.
-
-    Args:
-        where: Whose code it is; by default found out by the traceback, and what is nobody's stays as it is.
-        command: Of a command, whose own SystemExit is an exit code, and whose stdout may be full.
-
-    Raises:
-        PluginError: Something was raised.
-    """
-    try:
-        yield
-    except (GenkitError, Left):
-        raise
-    except BaseException as error:
-        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-        who = where or culprit(frames[-1], frames[1])  # nobody's fault who called what is done within
-        pressed = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        system = isinstance(error, OSError) and bool(command or (error.filename and not where))
-        leaves = command and isinstance(error, SystemExit) and " of " not in who  # a command does, not a component
-        if not who or pressed or system or leaves or lacks_memory(error):
-            raise
-        raise PluginError(who, " ".join(f"{type(error).__name__}: {error}".split()), hint) from error
-
-
-def culprit(frame: FrameType | None, until: FrameType | None = None) -> str:
-    """The component, or else the plugin, whose code runs in a frame or called it, within `until`; empty if none did."""
-    packages = {plugin.target.split(".")[0]: plugin.distribution for plugin in discovery.installed().all}
-    found = ""
-    while frame is not until and frame is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        distribution = packages.get(module.partition(".")[0], "")
-        if distribution and found in ("", distribution):
-            if info := origin(frame.f_locals.get("self")) or _by_code(module, frame.f_code):
-                return named(info)
-            found = distribution
-        frame = frame.f_back
-    return found
-
-
-def _by_code(module: str, code: CodeType) -> ComponentInfo | None:
-    """The component in whose class code stands; else the only one of its module that was asked for, if it is one."""
-    of_module = {cls.__qualname__: info for cls, info in _ORIGIN.items() if cls.__module__ == module}
-    only = next(iter(of_module.values())) if len(of_module) == 1 else None
-    return of_module.get(code.co_qualname.partition(".")[0], only)
 
 
 def named(info: ComponentInfo, slot: str = "") -> str:

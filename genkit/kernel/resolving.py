@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from genkit.errors import GenkitError, PluginError, RecipeError
-from genkit.kernel import registry, values
+from genkit.kernel import discovery, registry, values
 from genkit.kernel.toml import CORE, Key, Places, Tree, spelt
 from genkit.kinds import Source, closest, fields, names, require_numbers, slots
 
@@ -70,7 +70,7 @@ def of_table(kind: str, table: Any, key: Key, problems: Problems, places: Places
         problems.append(RecipeError(where, f"names no {kind}", f"set {spelt((*key, 'use'))} to one of: {offered}"))
         return None
     try:
-        cls = registry.load(registry.find(kind, use, places.where((*key, "use"))))
+        cls = class_of(kind, use, key, places)
     except GenkitError as error:
         if places.lenient:
             return registry.Missing(error)
@@ -79,13 +79,27 @@ def of_table(kind: str, table: Any, key: Key, problems: Problems, places: Places
     return settings(cls, {k: v for k, v in table.items() if k != "use"}, key, problems, places, use)
 
 
+def class_of(kind: str, use: str, key: Key, places: Places) -> type:
+    """The class that the `use` of a table names: one that is found otherwise, such as by a file, or a plugin's.
+
+    Raises:
+        GenkitError: There is none such, or it cannot be imported.
+    """
+    where, place = places.where((*key, "use")), places.of((*key, "use"))
+    folder, by_hand = (place.folder, place.by_hand) if place else (Path.cwd(), True)  # what no file says, Python does
+    asked = {"kind": kind, "use": use, "where": where, "folder": folder, "by_hand": by_hand}
+    return registry.load(discovery.installed().manager.hook.genkit_find(**asked) or registry.find(kind, use, where))
+
+
 def _made(kind: str, made: Any, key: Key, problems: Problems, places: Places) -> Any:
-    """A component that was made in Python, if an installed plugin offers it as this kind."""
-    origin = registry.origin(made)
+    """A component that was made in Python, of a class that a plugin offers as this kind, or that was registered."""
+    origin, name = registry.origin(made), type(made).__name__
     if origin is None or origin.kind != kind:
-        what = f"{type(made).__name__} is no {kind} of an installed plugin"
-        what = f"got a {origin.kind}" if origin else what
-        problems.append(RecipeError(places.where(key, slot=True), what, "docs/write-a-plugin shows how to offer one"))
+        what = f"got a {origin.kind}" if origin else f"{name} is a class that genkit does not know yet"
+        hint = "" if origin else f"say genkit.register({kind!r}, {name.lower()!r}, {name}) before"
+        problems.append(RecipeError(places.where(key, slot=True), what, hint))
+    elif (cls := registry.load(origin)) is not type(made):  # a class as it was when it was registered, as is recorded
+        return cls(**attrs.asdict(made, recurse=False))
     return made
 
 
@@ -96,7 +110,7 @@ def settings(cls: type, table: Any, key: Key, problems: Problems, places: Places
         problems.append(RecipeError(places.where(key), f"expected a table, got {table!r}"))
         return None
     known = dict(fields(cls))
-    places.known.update({name: spelt((*key, name)) for name in known})
+    places.known |= {(*key, name) for name in known}
     former = getattr(cls, "former", {})
     for name in table:
         if name not in known and (name not in former or table[name] != former[name]):
@@ -156,15 +170,18 @@ def value(cls: type, field: attrs.Attribute[Any], value: Any, key: Key, problems
 
 
 def _unknown(name: str, value: Any, cls: type, key: Key, places: Places, called: str) -> RecipeError:
-    where, known = places.where((*key, name), slot=isinstance(value, Mapping)), dict(fields(cls))
-    if key == ("objective",) and isinstance(value, Mapping | str):
+    top, known = key == ("objective",), dict(fields(cls))
+    where = places.where((*key, name), slot=top or isinstance(value, Mapping))
+    if top and isinstance(value, Mapping | str):
         hint = _hint(name, {**slots(cls), **dict.fromkeys(CORE)}, "slots", slots(cls))
         return RecipeError(where, f"objective {called!r} has no slot {name!r}", hint)
-    elsewhere = places.known.get(name)
+    elsewhere = [spelt(k) for k in places.known if k[-1] == name]
     of = f" of {called}" if called else ""
     if elsewhere and not closest(name, known):
-        return RecipeError(where, f"unknown key {name!r}{of}", f"there is {elsewhere}")
-    return RecipeError(where, f"unknown key {name!r}{of}", _hint(name, known, "keys"))
+        hint = f"there {'are' if len(elsewhere) > 1 else 'is'} {names(elsewhere)}"
+        return RecipeError(where, f"unknown key {name!r}{of}", hint)
+    near = {**known, **dict.fromkeys(CORE if top else ())}
+    return RecipeError(where, f"unknown key {name!r}{of}", _hint(name, near, "keys", known))
 
 
 def _hint(name: str, near: Any, what: str, known: Any = None) -> str:

@@ -24,7 +24,9 @@ def merge(below: Tree, above: Tree, places: Places, inherited: set[str], key: Ke
     for name, given in above.items():
         old, here = merged.get(name), (*key, name)
         value = {"use": given} if isinstance(given, str) and here == ("objective",) else given
-        old = {"use": old} if isinstance(old, str) and isinstance(value, dict) else old
+        if isinstance(old, str) and isinstance(value, dict):
+            old, place = {"use": old}, places.of(here)
+            places |= {(*here, "use"): place} if place else {}
         if not (isinstance(value, dict) and isinstance(old, dict)):
             merged[name] = value
         elif "use" in value and value["use"] != old.get("use"):
@@ -45,13 +47,17 @@ class Layers(NamedTuple):
 
 
 Locate = Callable[[str, Path], Path]
+Chain = tuple[Path, ...]
 
 
-def load(path: Path, locate: Locate, chain: tuple[Path, ...] = (), loaded: dict[Path, Layers] | None = None) -> Layers:
+def load(
+    path: Path, locate: Locate, by_hand: bool = False, chain: Chain = (), loaded: dict[Path, Layers] | None = None
+) -> Layers:
     """A recipe file and those that it extends, the named ones first; a file that several name is read once.
 
     Args:
         locate: Finds what `extends` names, given the name and the folder of the file that names it.
+        by_hand: Whether a user has named the file by its path; so then are those that it extends by theirs.
 
     Raises:
         RecipeError: A file is wrong, or extends itself, or the chain is too long, or there are too many files or keys.
@@ -63,7 +69,7 @@ def load(path: Path, locate: Locate, chain: tuple[Path, ...] = (), loaded: dict[
         raise RecipeError(brief(path), what, "break the chain")
     if path in loaded:
         return loaded[path]
-    tree, places = toml.read(path)
+    tree, places = toml.read(path, by_hand)
     above = tree.pop("extends", [])
     bases = [above] if isinstance(above, str) else above
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -72,7 +78,8 @@ def load(path: Path, locate: Locate, chain: tuple[Path, ...] = (), loaded: dict[
         raise RecipeError(places.where(("extends",)), "too many files to extend", f"name at most {MAX_BASES} in all")
     below = Layers({}, Places(), set())
     for base in bases:
-        below = _over(below, load(locate(base, path.parent), locate, (*chain, path), loaded))
+        told = by_hand and (path.parent / base).is_file()
+        below = _over(below, load(locate(base, path.parent), locate, told, (*chain, path), loaded))
     loaded[path] = _over(below, Layers(tree, places, set()))
     return loaded[path]
 
@@ -107,7 +114,7 @@ def override(layers: Layers, settings: Iterable[str], *, swap: bool = False) -> 
         RecipeError: A setting has no `=` or no key.
     """
     where = "--swap" if swap else "command line"
-    place = Place(where, None, Path.cwd())
+    place = Place(where, None, Path.cwd(), by_hand=True)
     texts = list(settings)
     if len(texts) > MAX_SETTINGS:
         raise RecipeError(where, f"{len(texts)} settings, and {MAX_SETTINGS} at most", "write them in a recipe")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from genkit.errors import RecipeError
 from genkit.kernel.text import PART, TOKENS, decoded, explained
-from genkit.kinds import closest
 
 MAX_BYTES, MAX_SEGMENTS, MAX_KEYS = 256 * 1024, 64, 2000  # the checks of 2000 keys take a second
 TOO_MANY = f"more than {MAX_KEYS} keys and tables, parts of dotted keys among them"
@@ -25,11 +24,12 @@ NAMED = {"metrics": "metric", "trackers": "tracker", "averages": "ema"}  # kinds
 
 
 class Place(NamedTuple):
-    """Who wrote a key, and the folder that its relative paths start from."""
+    """Who wrote a key, the folder that its relative paths start from, and whether it may name Python to be run."""
 
     file: str
     line: int | None
     folder: Path
+    by_hand: bool = False
 
     def __str__(self) -> str:
         return self.file if self.line is None else f"{self.file}:{self.line}"
@@ -39,13 +39,13 @@ class Places(dict[Key, Place]):
     """The place of every key that was written.
 
     Attributes:
-        known: Where settings of a name can stand, for those that look for them elsewhere.
+        known: The keys of all settings that there are, for those that look for one elsewhere.
         lenient: Whether a component that is not installed gets a stand-in.
     """
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.known: dict[str, str] = {}
+        self.known: set[Key] = set()
         self.lenient = False
 
     def of(self, key: Key) -> Place | None:
@@ -81,8 +81,11 @@ def spelt(key: Key) -> str:
     return ".".join(key)
 
 
-def read(path: Path) -> tuple[Tree, Places]:
+def read(path: Path, by_hand: bool = False) -> tuple[Tree, Places]:
     """One TOML file; the objective's slots are moved under it.
+
+    Args:
+        by_hand: Whether a user has named the file by its path.
 
     Raises:
         RecipeError: It is missing, too large or deep, or not TOML; with the line.
@@ -91,7 +94,7 @@ def read(path: Path) -> tuple[Tree, Places]:
     text, tree = parse(path, shown)
     lines, places = line_index(text), Places()
     for key in keys_of(tree):
-        places[hoisted(key)] = Place(shown, lines.get(key), path.parent)
+        places[hoisted(key)] = Place(shown, lines.get(key), path.parent, by_hand)
     return hoist(tree, shown), places
 
 
@@ -178,18 +181,16 @@ def hoisted(key: Key) -> Key:
 
 
 def hoist(tree: Tree, shown: str) -> Tree:
-    """Move tables that the core does not have under `objective`.
+    """Move what the core does not have at the top under `objective`, where what is no slot of its is told.
 
     Raises:
-        RecipeError: A slot is written both ways, or something else at the top is no table.
+        RecipeError: A slot is written both ways.
     """
     moved = {name: value for name, value in tree.items() if name not in CORE}
     kept = {name: value for name, value in tree.items() if name in CORE}
     given = kept.get("objective", {})
     objective = dict(given) if isinstance(given, dict) else {"use": given}
     for name, value in moved.items():
-        if not isinstance(value, dict | str):
-            raise RecipeError(f"{shown} {name}", "unknown key", closest(name, CORE, "see docs/recipes"))
         if name in objective:
             raise RecipeError(f"{shown} {name}", f"stands also as objective.{name}", "write it once")
         objective[name] = value

@@ -1,43 +1,53 @@
-"""Pictures and figures of a run, from its averaged or raw weights, put on record; also of a run that is done."""
+"""Pictures and figures of a run, from its averaged or raw weights, put on record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor
 
 from genkit import keys
 from genkit.data import records
-from genkit.evaluation import measuring, pictures, results, sampling, scoring
-from genkit.kernel.recipe import Recipe, other_evaluation
-from genkit.runs import lock, models, store
-from genkit.runs.callbacks import Hooks, Trackers
-from genkit.runs.planning import Plan, plan
-from genkit.training import checkpoint, processes
+from genkit.evaluation import images, measuring, pictures, results, sampling, scoring
+from genkit.kernel.recipe import Recipe
+from genkit.runs import lock
+from genkit.runs.callbacks import Hooks
+from genkit.runs.planning import Plan
+from genkit.training import checkpoint
 from genkit.training.state import State
 
 SAMPLES_SHOWN = 64
-Watch = Callable[[dict[str, Any]], None]
 
 
-def show(planned: Plan, state: State, name: str, trackers: Trackers | None = None) -> None:
+def show(planned: Plan, state: State, name: str, hooks: Hooks) -> None:
     """Grids of samples from fixed latents."""
-    denoiser = state.program.student
     with state.sampled(planned.recipe.evaluate.weights):
         for n in planned.recipe.evaluate.steps:
-            count = 4096 if planned.data.spec.shape[1:] == (1, 1) else SAMPLES_SHOWN
-            x0 = sampling.sample(denoiser, count, n, planned.recipe.evaluate.seed)
+            x0 = sampling.sample(state.program.student, _shown(planned), n, planned.recipe.evaluate.seed)
             image = pictures.picture(measuring.images(x0, planned.data, planned.recipe.evaluate.protocol))
-            pictures.write(planned.folder / "samples" / f"{name}-steps{n}.png", image, max(1, 256 // image.shape[-1]))
-            if trackers:
-                trackers.images(state.k, f"samples-steps{n}", image)
+            _write(planned, f"{name}-steps{n}", image)
+            hooks.trackers.images(state.k, f"samples-steps{n}", image)
+
+
+def show_data(planned: Plan) -> None:
+    """A grid of as many training images, the first that a training meets, to see samples beside."""
+    n, seed = len(planned.data), planned.recipe.train.seed
+    met = keys.order(seed, 0, min(_shown(planned), n), n)
+    _write(planned, "data", pictures.picture(images.rows(planned.data, met).x))
+
+
+def _shown(planned: Plan) -> int:
+    return 4096 if planned.data.spec.shape[1:] == (1, 1) else SAMPLES_SHOWN
+
+
+def _write(planned: Plan, name: str, image: Tensor) -> None:
+    pictures.write(planned.folder / "samples" / f"{name}.png", image, max(1, 256 // image.shape[-1]))
 
 
 def measured(planned: Plan, state: State, watch: scoring.Watch = lambda what, done, total: None) -> dict[str, Any]:
@@ -72,7 +82,10 @@ def save(planned: Plan, state: State, hooks: Hooks) -> None:
 
 
 class Saver(AbstractContextManager["Saver"]):
-    """Saves checkpoints behind a training, one at a time: it waits only for a copy of its tensors, and at the end."""
+    """Saves checkpoints behind a training, one at a time: it waits only for a copy of its tensors, and at the end.
+
+    What a card holds is copied behind the training, too, into pinned memory: on the card, the next step comes after it.
+    """
 
     def __init__(self, planned: Plan, hooks: Hooks) -> None:
         self.planned, self.hooks = planned, hooks
@@ -92,11 +105,13 @@ class Saver(AbstractContextManager["Saver"]):
         """
         if self._begun:
             self._begun[-1].result()
-        was = self._own
-        self._own = {n: was.get(n, torch.empty(t.shape, dtype=t.dtype)).copy_(t) for n, t in state.tensors().items()}
-        folder, train = self.planned.folder / "checkpoints", self.planned.recipe.train
-        kept = train.keep_checkpoints, train.keep_every_steps
-        self._begun.append(self._thread.submit(checkpoint.save, folder, state.k, self._own, state.numbers(), *kept))
+        now, was, pin = state.tensors(), self._own, state.bad.is_cuda
+        own = {n: was[n] if n in was else torch.empty(t.shape, dtype=t.dtype, pin_memory=pin) for n, t in now.items()}
+        torch._foreach_copy_([*own.values()], [*now.values()], non_blocking=pin)
+        copied = torch.cuda.current_stream(state.bad.device).record_event().synchronize if pin else lambda: None
+        self._own, train, folder = own, self.planned.recipe.train, self.planned.folder / "checkpoints"
+        what = folder, state.k, own, state.numbers(), train.keep_checkpoints, train.keep_every_steps
+        self._begun.append(self._thread.submit(_written, copied, *what))
         self.wait(ready=not wait)
 
     def wait(self, ready: bool = False) -> None:
@@ -112,6 +127,12 @@ class Saver(AbstractContextManager["Saver"]):
             key = keys.Key(self.planned.recipe.train.seed, k)
             self.hooks("genkit_checkpoint_saved", folder=self.planned.folder, checkpoint=path, key=key)
             self.hooks.tell(event="checkpoint", k=k)
+
+
+def _written(copied: Callable[[], object], *what: Any) -> Path:
+    """A checkpoint, once its tensors have come from the card."""
+    copied()
+    return checkpoint.save(*what)
 
 
 def is_final(planned: Plan, found: dict[str, Any]) -> bool:
@@ -152,58 +173,12 @@ def put(planned: Plan, found: dict[str, Any], k: int, hooks: Hooks, at: str = ""
         found = {**found, "steps": {**known["steps"], **found["steps"]}}
     rest = {name: value for name, value in found.items() if name not in measuring.OF_PROTOCOL}
     whole = {"protocol": protocol, "made_with": lock.made_with(planned), "k": k, **rest}
-    records.write(path, whole)
     figures = results.figures_of(whole)
     hooks.tell(event="evaluated", k=k, protocol=path.stem, figures=figures, seconds=found["seconds"])
+    hooks.trackers.scalars(k, figures)
+    records.write(path, whole)  # after it was told: once it stands, a run that goes on does not evaluate again
     key = keys.Key(planned.recipe.train.seed, k)
     for texts in hooks("genkit_evaluated", folder=planned.folder, figures=figures, key=key):
         for text in texts or ():
             hooks.tell(event="notice", text=text)
     return whole
-
-
-# ---- runs that are there -------------------------------------------------------------------------
-
-
-def evaluate(
-    run: str | Path,
-    *,
-    at: str = "latest",
-    device: str | None = None,
-    watch: Watch = lambda event: None,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Evaluate a run, as its recipe says or with other settings of the table [evaluate]; it is recorded.
-
-    Under torchrun every process draws its share, and the first one records.
-
-    Args:
-        at: Which checkpoint: "latest", "best", or a step.
-
-    Returns:
-        {"protocol": …, "steps": {"1": {"figures": {"fd.fd": …}, "nfe": 1}}}
-
-    Raises:
-        GenkitError: The run has no such checkpoint, or its recipe names no metrics.
-    """
-    folder, recipe = models.reopen(run)
-    measuring.require_metrics(recipe.metrics)
-    recipe = attrs.evolve(recipe, evaluate=other_evaluation(recipe.evaluate, settings))
-    planned = plan(recipe, folder, device)
-    first = processes.rank() == 0
-
-    with store.held(folder) if first else nullcontext(), planned.threads():
-        chosen, newest = (checkpoint.chosen(folder / "checkpoints", which) for which in (at, "latest"))
-        k, suffix = checkpoint.step_of(chosen), "" if chosen == newest else f"@{checkpoint.step_of(chosen)}"
-        denoiser = models.load(folder, recipe.evaluate.weights, planned.context.device, str(k))
-        if recipe.train.compile:
-            denoiser.compile()
-        for text in (*planned.notes(training=False), *sampling.unrecorded(denoiser)):
-            watch({"event": "notice", "text": text})
-        found = measuring.of_recipe(denoiser, planned.data, recipe, planned.context, scoring.progress(watch))
-        if not first:
-            return found
-        hooks = Hooks(lambda **what: watch(store.event(folder, **what)))
-        found = put(planned, found, k, hooks, suffix)
-    hooks("genkit_report", folder=folder)
-    return found

@@ -14,12 +14,14 @@ import attrs
 import torch
 
 import genkit
-from genkit.data import atomic, records
+from genkit.data import records
 from genkit.errors import CheckpointError, GenkitError
 from genkit.evaluation import measuring
 from genkit.kernel import discovery
 from genkit.kernel.identity import differences
 from genkit.kernel.loading import load_recipe
+from genkit.kinds import TrackedRun
+from genkit.runs import store
 from genkit.runs.planning import Plan
 from genkit.training import processes
 from genkit.training.state import State
@@ -40,7 +42,7 @@ def require_ours(planned: Plan) -> None:
         return
     there = {p.name for p in folder.iterdir() if not p.name.startswith(".")}
     begun = "recipe.toml" in there and (folder / "recipe.toml").read_text("utf-8") == planned.recipe.toml()
-    if there - ({"recipe.toml"} if begun else set()):
+    if there - ({"recipe.toml", "code"} if begun else set()):
         raise CheckpointError(folder, "is not empty and holds no run", "choose another --out")
 
 
@@ -73,26 +75,27 @@ def _difference(planned: Plan) -> str:
     return ", ".join(found) or "the data, or the code of its components"
 
 
-def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
+def write(planned: Plan, state: State, threads: int, trial: list[str]) -> list[str]:
     """Write what the run is made with; what differs from when it began."""
     path = planned.folder / "lock.json"
-    before = records.read(path)
+    before, train = records.read(path), planned.recipe.train
     now = {
         "device": planned.context.device,
         "threads": threads,
         "world_size": processes.world(),
-        "micro_batch": planned.recipe.train.micro_batch,
+        "micro_batch": state.micro_batch or train.micro_batch,
+        "kernels": train.kernels,
         "torch": torch.__version__,
     }
     changed = [
         f"begun with {name} {before[name]}, going on with {value}: {SAME.get(name, 'equal, but not bit for bit')}"
         for name, value in now.items()
-        if before and before.get(name) != value
+        if before and before.get(name, value) != value
     ]
     lock = {
         "name": planned.recipe.name,
         "id": planned.id,
-        "steps": planned.recipe.train.steps,
+        "steps": train.steps,
         **now,
         "genkit": genkit.__version__,
         "python": platform.python_version(),
@@ -106,12 +109,12 @@ def write(planned: Plan, state: State, threads: int, trial: bool) -> list[str]:
         "created": before.get("created", time.time()),
         "notices": list(planned.recipe.notices),
     }
-    atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
+    store.keep_recipe(planned.folder / "recipe.toml", planned.recipe)
     records.write(path, lock)
     return changed
 
 
-def keep(planned: Plan, trial: bool) -> None:
+def keep(planned: Plan, trial: list[str]) -> None:
     """A finished run takes the name and the evaluation of who runs it; a study takes it as it is.
 
     A trial that somebody runs by its recipe is theirs from then on. Older runs learn how often each class comes.
@@ -121,10 +124,18 @@ def keep(planned: Plan, trial: bool) -> None:
     if trial and not lock.get("trial"):
         kept |= {"evaluation": lock.get("evaluation", "")}
     else:
-        atomic.write(planned.folder / "recipe.toml", planned.recipe.toml())
+        store.keep_recipe(planned.folder / "recipe.toml", planned.recipe)
         kept |= {"name": planned.recipe.name, "trial": trial}
     if kept != lock:
         records.write(planned.folder / "lock.json", kept)
+
+
+def tracked(planned: Plan, k: int) -> TrackedRun:
+    """A run after k steps, as trackers know it: by its id and the moment when its folder was begun."""
+    lock = records.read(planned.folder / "lock.json")
+    study, arm = lock.get("trial") or ("", "")
+    key = f"{planned.id}-{int(lock['created'] * 1000):x}"
+    return TrackedRun(folder=planned.folder, key=key, recipe=planned.recipe.tree(), k=k, study=study, arm=arm)
 
 
 def _measured(planned: Plan) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from genkit import keys
 from genkit.errors import Stopped
 from genkit.evaluation import scoring
 from genkit.kernel.recipe import Recipe
-from genkit.runs import callbacks, evaluating, store
-from genkit.runs.callbacks import Hooks, Trackers
+from genkit.runs import evaluating, lock, store
+from genkit.runs.callbacks import Hooks
 from genkit.runs.evaluating import Saver
 from genkit.runs.planning import Plan
 from genkit.training import processes
@@ -34,11 +34,11 @@ def run(planned: Plan, state: State, begin: str, notices: list[str], hooks: Hook
     tell(event=begin, k=state.k, steps=recipe.train.steps, batch_size=recipe.train.batch_size)
     for text in (*planned.notes(), *notices):
         tell(event="notice", text=text)
-    with callbacks.trackers(recipe.trackers, planned.folder, recipe.tree(), tell) as trackers:
-        if processes.gather(_owed(planned, state.k))[0]:
-            _evaluate(planned, state, hooks, stop)
-        with Saver(planned, hooks) as saver:
-            _steps(planned, state, stop, trackers, hooks, saver)
+    hooks.trackers.open(lock.tracked(planned, state.k))
+    if processes.gather(_owed(planned, state.k))[0]:
+        _evaluate(planned, state, hooks, stop)
+    with Saver(planned, hooks) as saver:
+        _steps(planned, state, stop, hooks, saver)
 
 
 def _owed(planned: Plan, k: int) -> bool:
@@ -47,7 +47,7 @@ def _owed(planned: Plan, k: int) -> bool:
     return evaluate_due(planned.recipe, k) and k not in told
 
 
-def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks: Hooks, saver: Saver) -> None:
+def _steps(planned: Plan, state: State, stop: Signals, hooks: Hooks, saver: Saver) -> None:
     recipe, settings = planned.recipe, planned.recipe.train
     ended = functools.partial(hooks, "genkit_step_end", state=state)
     begun, since, first = time.monotonic(), time.monotonic(), state.k
@@ -55,6 +55,7 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
         k, last = state.k, state.k == settings.steps
         if not last:
             ended(figures=figures, key=keys.Key(settings.seed, k - 1))
+            saver.wait(ready=True)
         if not due(recipe, k, stop):
             continue
         plain = read_back(state, figures)
@@ -64,11 +65,10 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
         if last:  # its checkpoint stands before anything else is done
             saver.save(state, wait=True)
             ended(figures=figures, key=keys.Key(settings.seed, k - 1))
-        saver.wait(ready=True)
         if turn(k, settings.log_every_steps) or last:
             rate = (k - first) * settings.batch_size / (now - since)
             _log(planned, k, plain, now - begun, rate, hooks)
-            trackers.scalars(k, plain)
+            hooks.trackers.scalars(k, {**plain, "images_per_sec": rate, **_rates(state)})
             since, first = now, k
         halt = any(processes.gather(stop.signal is not None))
         showing = turn(k, settings.sample_every_steps)
@@ -78,17 +78,23 @@ def _steps(planned: Plan, state: State, stop: Signals, trackers: Trackers, hooks
             processes.gather(None)
             raise stop.stopped(planned.folder, k)
         if showing:
-            evaluating.show(planned, state, f"step-{k:07d}", trackers)
+            evaluating.show(planned, state, f"step-{k:07d}", hooks)
         if evaluate_due(recipe, k):
             _evaluate(planned, state, hooks, stop)
         since += time.monotonic() - now  # the rate is that of training
 
 
+def _rates(state: State) -> dict[str, float]:
+    """The learning rate of the last step; of each phase, where there are several."""
+    several = len(state.optimizers) > 1
+    return {f"lr_{phase}" if several else "lr": o.param_groups[0]["lr"] for phase, o in state.optimizers.items()}
+
+
 def _log(planned: Plan, k: int, figures: dict[str, float], elapsed: float, rate: float, hooks: Hooks) -> None:
-    left = round(_images_left(planned, k) / rate, 1)
-    told = {"elapsed": round(elapsed, 3), "images_per_sec": round(rate, 1), "left_sec": left}
-    told["memory"] = processes.peak_memory(planned.context.device)
-    hooks.tell(event="step", k=k, figures=figures, **told)
+    to_draw = planned.recipe.evaluations_after(k) * planned.calls() / 4  # a network call is a quarter of a step's
+    left = (planned.recipe.train.steps - k) * planned.recipe.train.batch_size + to_draw
+    told = {"elapsed": round(elapsed, 3), "images_per_sec": round(rate, 1), "left_sec": round(left / rate, 1)}
+    hooks.tell(event="step", k=k, figures=figures, **told, memory=processes.peak_memory(planned.context.device))
 
 
 def _evaluate(planned: Plan, state: State, hooks: Hooks, stop: Signals) -> None:
@@ -112,12 +118,6 @@ def heeding(
             raise stop.stopped(folder, k)
 
     return heed
-
-
-def _images_left(planned: Plan, k: int) -> float:
-    """Images to be trained on, and those of evaluations to come, where a network call is a quarter of a step's."""
-    recipe = planned.recipe
-    return (recipe.train.steps - k) * recipe.train.batch_size + recipe.evaluations_after(k) * planned.calls() / 4
 
 
 def due(recipe: Recipe, k: int, stop: Signals) -> bool:

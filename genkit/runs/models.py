@@ -62,7 +62,7 @@ def made_with(folder: Path) -> Iterator[None]:
 
 
 def load(run: str | Path, weights: str = "ema", device: str | None = None, at: str = "latest") -> Denoiser:
-    """The denoiser of a run at a checkpoint, in eval mode; no data are needed.
+    """The denoiser of a run at a checkpoint, in eval mode; no data are needed. Or that of a file, as it is.
 
     Args:
         weights: "ema", "raw", or the name of another average, be it one that was made afterwards.
@@ -71,6 +71,9 @@ def load(run: str | Path, weights: str = "ema", device: str | None = None, at: s
     Raises:
         GenkitError: There is no such run, or it has no such checkpoint or weights.
     """
+    exported: Denoiser | None = discovery.installed().manager.hook.genkit_model(path=Path(run))
+    if exported is not None:
+        return exported.to(processes.pick_device(device)).eval()
     folder, recipe = reopen(run, lenient=True)
     path = checkpoint.chosen(folder / "checkpoints", at)
     there = [*recipe.weights, *(file.stem for file in path.glob("averages/*.safetensors"))]
@@ -118,12 +121,9 @@ def load_source(source: Source, device: str | None = None) -> Denoiser:
 
 
 def _run_of(source: Source) -> Path:
-    if Path(source.origin).is_file():
-        hint = f"genkit weights convert makes one of {', '.join(sorted(weights.FOREIGN))}"
-        raise DataError(source.origin, "is no .safetensors file", hint)
-    name = source.origin.removeprefix("recipe:")
+    name, path = source.origin.removeprefix("recipe:"), Path(source.origin)
     if name == source.origin:
-        return store.find(name)
+        return path if path.exists() else store.find(name)
     done = [s for s in store.runs() if s.name == name and s.k >= s.steps > 0 and not s.trial]
     if not done:
         raise DataError(source.origin, "has no finished run here", f"make it: genkit run {name}")
@@ -133,7 +133,7 @@ def _run_of(source: Source) -> Path:
 def content(source: Source) -> str:
     """Identity of starting weights."""
     path = Path(source.origin)
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or path.is_file():
         if not path.is_file():
             raise DataError(path, "no such weights file", "check init.from")
         return sha256(path)

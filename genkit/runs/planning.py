@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
+from torch import nn
 
 from genkit import keys
-from genkit.data import Resident, named, records
+from genkit.data import Resident, cache_folder, named, records
 from genkit.denoiser import Denoiser, Program
 from genkit.errors import PluginError, RecipeError
 from genkit.evaluation import measuring
@@ -21,8 +23,9 @@ from genkit.kernel.recipe import Recipe
 from genkit.kinds import Context, Data, Setup, Spec
 from genkit.runs import models, store
 from genkit.runs.callbacks import Hooks
-from genkit.training import processes
+from genkit.training import checkpoint, processes
 from genkit.training.state import State
+from genkit.training.step import fitted
 
 
 def _counted(data: Any) -> Spec:
@@ -55,14 +58,24 @@ class Plan:
             models.start_from(program, self.recipe.init)
         return program.to(self.context.device)
 
-    def state(self) -> State:
-        """The state before the first step."""
+    def state(self, newest: Path | None = None) -> State:
+        """The state before the first step, or that of a checkpoint."""
         program = self.program()
-        if self.recipe.train.compile:
-            for module in program.modules():
-                if isinstance(module, Denoiser):
-                    module.compile()
-        return State.of(program, self.recipe.optimizer, self.recipe.ema, self.recipe.averages)
+        self.compile(program)
+        state = State.of(program, self.recipe.optimizer, self.recipe.ema, self.recipe.averages)
+        fitted(state, self.data, self.recipe.train, records.read(self.folder / "lock.json").get("micro_batch"))
+        if newest:
+            state.restore(*checkpoint.load(newest, self.context.device), newest)
+        return state
+
+    def compile(self, whole: nn.Module) -> None:
+        """Compile the networks of a module's denoisers if the recipe says so; what is made is kept for later runs."""
+        if mode := self.recipe.train.compile:
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+            chosen = torch._inductor.list_mode_options("default" if mode is True else mode)
+            options = {**chosen, "deterministic": self.recipe.train.deterministic}
+            for denoiser in (module for module in whole.modules() if isinstance(module, Denoiser)):
+                denoiser.compile(options=options)
 
     def try_out(self) -> None:
         """Have it tried by plugins; raises GenkitError for what would end it later."""
@@ -74,6 +87,7 @@ class Plan:
         what = f"{self.folder.name} was trained on data {there}, and these are {self.data.identity}"
         told = [] if there == self.data.identity else [f"{what}: figures tell of these, apart from the run's own"]
         told += getattr(self.data, "notices", ()) if training else ()
+        told += ["the first step waits for a compiler"] * bool(training and self.recipe.train.compile)
         given = Hooks(lambda **what: None)("genkit_notes", planned=self, training=training)
         return told + [text for texts in given for text in texts or ()]
 
@@ -83,10 +97,10 @@ class Plan:
         calls: int = sum(sampler.nfe(n) for n in settings.steps)
         return calls * settings.count * len(settings.all_seeds)
 
-    def threads(self) -> AbstractContextManager[int]:
-        """CPU threads while it lasts; a recorded run keeps its number of them."""
+    def settled(self) -> AbstractContextManager[int]:
+        """Threads and kernels of the recipe while it lasts; a recorded run keeps its number of threads."""
         recorded = records.read(self.folder / "lock.json").get("threads")
-        return processes.threads(self.recipe.train.threads or recorded, self.data.spec.size <= 256)
+        return processes.settled(self.recipe.train, recorded, self.data.spec.size <= 256)
 
 
 def plan(recipe: Recipe, out: Path | None = None, device: str | None = None) -> Plan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import attrs
 
 from genkit import keys
 from genkit.data import records
-from genkit.errors import Diverged, GenkitError, Stopped
+from genkit.errors import GenkitError, Stopped
 from genkit.evaluation import results, scoring
-from genkit.kernel import registry
+from genkit.kernel import blame, discovery
 from genkit.kernel.loading import load_recipe
 from genkit.kernel.recipe import Recipe
+from genkit.kinds import Watch
 from genkit.runs import evaluating, lock, loop, planning, store
-from genkit.runs.callbacks import Hooks
-from genkit.runs.evaluating import Watch
+from genkit.runs.callbacks import Hooks, Trackers, outcome_of, watching
 from genkit.runs.planning import Plan
 from genkit.training import checkpoint, processes, signals
 from genkit.training.signals import Signals
@@ -37,8 +38,12 @@ class RunResult:
     notices: tuple[str, ...] = ()
     reports: tuple[Path, ...] = ()
 
+    def _repr_html_(self) -> str | None:
+        html: str | None = discovery.installed().manager.hook.genkit_html(result=self)
+        return html
 
-@registry.blamed()
+
+@blame.blamed()
 def run(
     recipe: Recipe | str | Path,
     out: str | Path | None = None,
@@ -46,8 +51,9 @@ def run(
     device: str | None = None,
     fresh: bool = False,
     again: bool = False,
-    trial: bool = False,
-    watch: Watch = lambda event: None,
+    trial: Sequence[str] = (),
+    watch: Watch | None = None,
+    progress: bool = True,
 ) -> RunResult:
     """Train what a recipe says, evaluate it and write its report; go on, or report, where that is begun.
 
@@ -55,8 +61,9 @@ def run(
         out: The run folder itself; by default one named after recipe and id in `runs`.
         fresh: Rename a folder that is there, and start anew.
         again: Repeat in a folder of its own.
-        trial: Mark the run as part of a study.
-        watch: Called with each event as it is recorded.
+        trial: The study that the run is part of, and its arm; none if it is on its own.
+        watch: Called with each event as it is recorded, instead of showing progress.
+        progress: Show it, where there is a terminal or a notebook.
 
     Raises:
         Diverged: The loss stopped being finite.
@@ -76,8 +83,8 @@ def run(
     if fresh and planned.folder.exists():
         with store.held(planned.folder):
             planned.folder.rename(_unused(planned.folder.with_name(planned.folder.name + ".old")))
-    with store.held(planned.folder):
-        return _run(planned, trial, watch)
+    with store.held(planned.folder), watching(watch, progress) as told:
+        return _run(planned, list(trial), told)
 
 
 def _unused(folder: Path) -> Path:
@@ -87,9 +94,7 @@ def _unused(folder: Path) -> Path:
 
 def _follow(planned: Plan) -> RunResult:
     """What a process other than the first does: what that one says, the same steps, nothing recorded."""
-    state, folder = planned.state(), planned.folder
-    if newest := processes.gather(None)[0]:
-        state.restore(*checkpoint.load(newest, planned.context.device), newest)
+    state, folder = planned.state(processes.gather(None)[0]), planned.folder
     with signals.caught() as stop:
 
         def measured() -> dict[str, Any]:
@@ -112,24 +117,23 @@ def _follow(planned: Plan) -> RunResult:
     return RunResult(folder=folder, id=planned.id, figures=results.figures_of(found), evaluation=found)
 
 
-def _run(planned: Plan, trial: bool, watch: Watch) -> RunResult:
+def _run(planned: Plan, trial: list[str], watch: Watch) -> RunResult:
     recipe, folder = planned.recipe, planned.folder
     notices = lock.claim(planned)
-    hooks = Hooks(lambda **what: watch(store.event(folder, **what)))
+    hooks = Hooks(tell := lambda **what: watch(store.event(folder, **what)), Trackers(recipe.trackers, tell))
     progress = scoring.progress(watch)
     checkpoint.sweep(folder / "checkpoints")
     newest, passed = checkpoint.latest(folder / "checkpoints")
     processes.gather(newest)
     last_words = functools.partial(hooks.tell, event="end", outcome="preempted", text="a second signal; not saved")
-    with planned.threads() as threads, signals.caught(last_words) as stop:
+    with planned.settled() as threads, signals.caught(last_words) as stop, hooks.trackers:
         if newest and checkpoint.step_of(newest) >= recipe.train.steps:
             lock.keep(planned, trial)
             notices.append("this run is done; --again repeats it, --fresh begins anew")
-            evaluated = _evaluated(
-                planned, None, newest, hooks, loop.heeding(stop, folder, recipe.train.steps, progress)
-            )
+            heed = loop.heeding(stop, folder, recipe.train.steps, progress)
+            evaluated = _evaluated(planned, None, newest, hooks, heed)
         else:
-            state = planned.state()
+            state = planned.state(newest)
             notices += [*state.program.notices, *lock.write(planned, state, threads, trial)]
             evaluated = _live(planned, state, newest, [*passed, *notices], hooks, stop, progress)
     reports = hooks("genkit_report", folder=folder)
@@ -153,17 +157,13 @@ def _live(
     progress: scoring.Watch,
 ) -> dict[str, Any]:
     """From the newest checkpoint to the last step and its figures, with the hooks at both ends."""
-    recipe, folder, outcome = planned.recipe, planned.folder, "failed"
-    if newest:
-        state.restore(*checkpoint.load(newest, planned.context.device), newest)
+    recipe, folder, outcome = planned.recipe, planned.folder, "done"
     try:
         hooks("genkit_run_start", folder=folder, recipe=recipe, key=keys.Key(recipe.train.seed, state.k))
         loop.run(planned, state, "resume" if newest else "start", notices, hooks, stop)
-        evaluated = _evaluated(planned, state, newest, hooks, loop.heeding(stop, folder, state.k, progress))
-        outcome = "done"
-        return evaluated
+        return _evaluated(planned, state, newest, hooks, loop.heeding(stop, folder, state.k, progress))
     except BaseException as error:
-        outcome = {Diverged: "diverged", Stopped: "preempted"}.get(type(error), outcome)
+        outcome = outcome_of(error)
         with contextlib.suppress(GenkitError):  # a disk that is full is told already
             hooks.tell(event="end", outcome=outcome, k=state.k, text=f"{error or type(error).__name__}")
         raise
@@ -180,9 +180,10 @@ def _evaluated(
     found = records.read(file, records.ANEW) if recipe.metrics else {"steps": {}}
     if not processes.gather(evaluating.is_final(planned, found))[0]:
         if state is None:
-            state = planned.state()
-            state.restore(*checkpoint.load(newest, planned.context.device), newest)  # type: ignore[arg-type]
-        evaluating.show(planned, state, "final")
+            state = planned.state(newest)
+            hooks.trackers.open(lock.tracked(planned, state.k))
+        evaluating.show(planned, state, "final", hooks)
+        evaluating.show_data(planned)
         found = evaluating.recorded(planned, state, hooks, progress)
     if store.summary(folder).state != "done":
         hooks.tell(event="end", outcome="done", k=recipe.train.steps)

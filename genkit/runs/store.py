@@ -11,14 +11,16 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import attrs
 
 from genkit.data import atomic, records
 from genkit.errors import CheckpointError, DataError, GenkitError
 from genkit.evaluation import results
-from genkit.kinds import closest
+from genkit.kernel import discovery
+from genkit.kernel.recipe import Recipe
+from genkit.kinds import Event, closest
 from genkit.training import checkpoint
 
 
@@ -27,7 +29,7 @@ def root() -> Path:
     return Path(os.environ.get("GENKIT_RUNS", "runs"))
 
 
-def event(folder: Path, **what: Any) -> dict[str, Any]:
+def event(folder: Path, **what: Any) -> Event:
     """Append a line to events.jsonl.
 
     Raises:
@@ -41,7 +43,7 @@ def event(folder: Path, **what: Any) -> dict[str, Any]:
             file.write(b"\n" * torn + text)
     except OSError as error:
         raise atomic.unwritable(path, error, len(text)) from error
-    return line
+    return cast(Event, line)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -187,13 +189,20 @@ def find(run: str | Path) -> Path:
     if len(found) == 1:
         return found[0].folder
     if found:
-        raise DataError(
-            f"run {run!r}",
-            f"is {len(found)} runs: {', '.join(s.folder.name for s in found[:5])}",
-            "name one by its folder or id",
-        )
+        several = f"is {len(found)} runs: {', '.join(s.folder.name for s in found[:5])}"
+        raise DataError(f"run {str(run)!r}", several, "name one by its folder or id")
     near = closest(str(run), {"latest"}.union(*((s.name, s.folder.name) for s in known)))
-    raise DataError(f"run {run!r}", f"there is none in {root()}", near or "`genkit runs list` shows them")
+    raise DataError(f"run {str(run)!r}", f"there is none in {root()}", near or "`genkit runs list` shows them")
+
+
+def keep_recipe(path: Path, recipe: Recipe) -> None:
+    """Write a resolved recipe, with what plugins want beside it.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    atomic.write(path, recipe.toml())
+    discovery.installed().manager.hook.genkit_recipe_kept(path=path, recipe=recipe)
 
 
 def recipe_file(folder: Path) -> dict[str, Any]:

@@ -1,10 +1,6 @@
 """Where a training runs: its device and threads, and several processes as one.
 
-Processes meet by plain torch.distributed, and gradients are averaged by hand.
-
-Gradients are averaged after the last micro-batch's backward pass, in one flat buffer per dtype, rather
-than by a DDP wrapper: it serves every program alike (alternating optimizers, Jacobian-vector products,
-weights without a gradient in this step), and costs one all-reduce that is short beside a step.
+Processes meet by plain torch.distributed; its DistributedDataParallel averages gradients during the backward pass.
 """
 
 from __future__ import annotations
@@ -14,18 +10,23 @@ import importlib
 import os
 import resource
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
 from genkit.errors import DataError, Gone, HardwareError, Stopped
+from genkit.kernel import discovery
+from genkit.kernel.recipe import Train
 from genkit.training.watching import LONGER, WATCH
 
 T = TypeVar("T")
@@ -68,39 +69,47 @@ def start(device: str, minutes: float = 10) -> str:
         said = f"{os.environ['WORLD_SIZE']} processes did not all come within {minutes:g} minutes"
         raise HardwareError("MASTER_ADDR", said, "see whether all were started, and reach it") from error
     WATCH.begin(store.clone(), rank, world, minutes)  # with a connection of its own: torch's may be waiting
-    with _stdout_aside():
+    with discovery.off_stdout():  # older gloo tells there that it is connected, and stdout is for results
         backend, longer = "nccl" if device.startswith("cuda") else "gloo", 2 * LONGER * wait
         _together(partial(dist.init_process_group, backend, None, longer, world, rank, store))
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # nor need they along axes of length 1
+    with open(os.devnull, "w") as nowhere, discovery.aside(2, nowhere.fileno()):  # for what torch says but once
+        shared(one := nn.PReLU(device=device), one.parameters())(torch.ones(1, device=device))
     atexit.register(dist.destroy_process_group)  # gloo's threads must not outlive the interpreter: that aborts
     return device
 
 
-@contextmanager
-def _stdout_aside() -> Iterator[None]:
-    """Have stdout on stderr: older gloo tells there that it is connected, and stdout is for results."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+def shared(program: nn.Module, weights: Iterable[nn.Parameter]) -> nn.Module:
+    """What is called instead of a program, so that these weights get the mean gradient of all processes.
 
-
-def average(tensors: Iterable[Tensor | None]) -> None:
-    """Replace each tensor by its mean over all processes. A `None` must be `None` everywhere."""
+    A weight that no process has a gradient for has none afterwards. Torch looks for such at each step, as they may be
+    others at the next one, and therefore leaves its buckets as they are: where it does not look, it orders them anew
+    after the first step, and sums over three processes and more would be other ones in a run that is resumed.
+    """
     if world() == 1:
-        return
-    by_dtype: dict[torch.dtype, list[Tensor]] = {}
-    for tensor in tensors:
-        if tensor is not None:
-            by_dtype.setdefault(tensor.dtype, []).append(tensor)
-    for group in by_dtype.values():
-        flat = torch.cat([tensor.flatten() for tensor in group]) / world()
-        _together(dist.all_reduce, flat)
-        for tensor, mean in zip(group, torch.split(flat, [t.numel() for t in group]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        return program
+    part = nn.Module()  # these weights and no others, nor buffers, which would be sent about
+    part.weights, part.forward = nn.ParameterList(weights), program.__call__
+    made = DistributedDataParallel(part, init_sync=False, find_unused_parameters=True, gradient_as_bucket_view=True)
+    made.register_comm_hook(None, _averaged)
+    return made
+
+
+def _averaged(group, bucket):  # type: ignore[no-untyped-def]  # torch wants it without types
+    """The mean of a bucket over all processes; where one comes to it, the others see it."""
+    WATCH.meet()
+    return allreduce_hook(group, bucket)
+
+
+@contextmanager
+def passes(program: nn.Module, last: bool) -> Iterator[None]:
+    """Around a forward and a backward pass of a `shared` program; gradients add up, and the `last` pass averages them.
+
+    Raises:
+        Gone: Another process is.
+    """
+    with _gone(), nullcontext() if last or not isinstance(program, DistributedDataParallel) else program.no_sync():
+        yield
 
 
 def peak_memory(device: str) -> int:
@@ -120,14 +129,21 @@ def gather(thing: Any) -> list[Any]:
 
 
 def _together(act: Callable[..., Any], *given: Any) -> None:
-    """What all processes do at once.
+    """What all processes do at once; raises Gone if one of them is."""
+    WATCH.meet()
+    with _gone():
+        act(*given)
+
+
+@contextmanager
+def _gone() -> Iterator[None]:
+    """Within, an error of a connection is told as what it means.
 
     Raises:
         Gone: Another process is.
     """
-    WATCH.meet()
     try:
-        act(*given)
+        yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
@@ -186,15 +202,27 @@ def pick_device(wanted: str | None) -> str:
 
 
 @contextmanager
-def threads(wanted: int | None, small: bool) -> Iterator[int]:
-    """CPU threads while it lasts: as wanted, else one for small samples, else torch's choice.
+def settled(settings: Train, recorded: int | None, small: bool) -> Iterator[int]:
+    """CPU threads and kernels as the table [train] wants them, while it lasts; gives the number of threads.
 
-    A small network gains nothing from a second thread, and on a busy machine can lose much.
+    That is one for small samples, unless another number is wanted or recorded: a small network gains nothing from a
+    second thread, and on a busy machine can lose much. Under `deterministic` an operation that has no deterministic
+    kernel raises: torch's warnings instead would leave attention's backward pass as it is.
     """
-    before = torch.get_num_threads()
-    count = wanted or (1 if small else before)
-    torch.set_num_threads(count)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA begins: torch demands it
+    exact, tf32 = settings.deterministic, settings.precision == "tf32"
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), torch.get_float32_matmul_precision()
+    count = settings.threads or recorded or (1 if small else before[0])
     try:
-        yield count
+        _set(count, 2 if exact else 0, "high" if tf32 else "highest")
+        with torch.backends.cudnn.flags(benchmark=not exact, deterministic=exact, allow_tf32=tf32):
+            yield count
     finally:
-        torch.set_num_threads(before)
+        _set(*before)
+
+
+def _set(threads: int, deterministic: int | str, products: str) -> None:
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(deterministic)
+    torch.set_float32_matmul_precision(products)  # by its old name: inductor reads it so, and torch refuses to mix them
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # costs time for nothing

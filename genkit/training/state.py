@@ -9,11 +9,13 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from genkit.data.weights import described, misfit, not_finite
 from genkit.denoiser import Program
 from genkit.ema import Average, floats
 from genkit.errors import CheckpointError
+from genkit.training import processes
 
 OTHER = "use another checkpoint, or a new folder"
 
@@ -26,16 +28,22 @@ class State:
         optimizers: A torch optimizer for each of the program's parameter groups.
         rule: The optimizer component, for the rate at step k.
         averages: The running averages of the student: "ema", that of the table [ema], and further ones by their names.
+        calls: What is called in each phase: the program, `processes.shared`.
         k: The step to be taken next, from 0.
         bad: The first step with a non-finite loss; a device scalar, infinite if none.
+        scaler: By what losses are scaled under fp16, lest small gradients vanish.
+        micro_batch: How many samples fit at a time, where `train.micro_batch` is "auto" and that is found out.
     """
 
     program: Program
     optimizers: dict[str, torch.optim.Optimizer]
     rule: Any
     averages: dict[str, Average]
+    calls: dict[str, nn.Module]
     k: int = 0
     bad: Tensor = attrs.field(factory=lambda: torch.tensor(float("inf")))
+    scaler: GradScaler = attrs.field(factory=lambda: GradScaler("cpu"))
+    micro_batch: int | None = None
 
     @classmethod
     def of(cls, program: Program, optimizer: Any, ema: Any, averages: Mapping[str, Any] | None = None) -> State:
@@ -45,14 +53,16 @@ class State:
             ema: The EMA component of the average that is sampled if nothing else is said.
             averages: Those of further ones, by name.
         """
-        optimizers = {phase: optimizer.optimizer(params) for phase, params in program.groups().items()}
+        groups = program.groups()
+        optimizers = {phase: optimizer.optimizer(params) for phase, params in groups.items()}
+        calls = {phase: processes.shared(program, [p for _, p in params]) for phase, params in groups.items()}
         for made in optimizers.values():
             for group in made.param_groups:
                 group.setdefault("initial_lr", group["lr"])
         bad = torch.tensor(float("inf"), device=next(program.parameters()).device)
         rules = {"ema": ema, **(averages or {})}
         averaged = {name: Average(program.student.network, rule) for name, rule in rules.items()}
-        return cls(program, optimizers, optimizer, averaged, bad=bad)
+        return cls(program, optimizers, optimizer, averaged, calls, bad=bad, scaler=GradScaler(bad.device.type))
 
     @property
     def average(self) -> Average:
@@ -76,7 +86,8 @@ class State:
         """All else: k, the optimizers' own numbers, and what `tensors` gives, described."""
         plain = {name: v for name, v in self._moments().items() if not isinstance(v, Tensor)}
         groups = {phase: self._groups(phase) for phase in self.optimizers}
-        return {"k": self.k, "optimizers": groups, "moments": plain, "tensors": described(self.tensors())}
+        told = {"k": self.k, "optimizers": groups, "moments": plain, "tensors": described(self.tensors())}
+        return {**told, "scaler": self.scaler.state_dict()}
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any], where: object = "checkpoint") -> None:
         """Continue from what `tensors` and `numbers` gave; all is looked at before anything is loaded.
@@ -89,6 +100,9 @@ class State:
             if type(k := numbers["k"]) is not int:
                 raise TypeError(f"k is {k!r}")
             states = {phase: self._optimizer_state(phase, tensors, numbers) for phase in self.optimizers}
+            scaler = {**self.scaler.state_dict(), **numbers.get("scaler", {})}  # which older ones lack
+            if not all(0 <= float(value) < float("inf") for value in scaler.values()):
+                raise ValueError(f"the scaler's numbers are {scaler}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise CheckpointError(where, f"does not fit this training: {what}", OTHER) from error
@@ -99,6 +113,7 @@ class State:
             average.load(below(tensors, place(name)))
         for phase, made in self.optimizers.items():
             made.load_state_dict(states[phase])
+        self.scaler.load_state_dict(scaler)
         self.k = k
 
     def _groups(self, phase: str) -> list[dict[str, Any]]:

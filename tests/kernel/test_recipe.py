@@ -9,6 +9,7 @@ from genkit.errors import PluginError, RecipeError
 from genkit.kernel import registry, toml
 from genkit.kernel.identity import identity
 from genkit.kernel.loading import load_recipe, recipe_of
+from genkit_components.recipes import provenance_of
 
 BASE = """
 genkit = 1
@@ -108,7 +109,7 @@ def test_a_recipe_that_extends_itself_is_told_the_chain(tmp_path):
 
 def test_provenance_names_who_wrote_each_value(base, tmp_path):
     child = write(tmp_path / "child.toml", 'extends = "base.toml"\n[loss]\nc = 0.2\n')
-    who = {key: where for key, _, where in load_recipe(child, ["train.seed=4"]).provenance()}
+    who = {key: where for key, _, where in provenance_of(load_recipe(child, ["train.seed=4"]))}
     assert who["loss.c"].endswith("child.toml:3") and who["train.steps"].endswith("base.toml:13")
     assert (who["train.seed"], who["noise.p_mean"]) == ("command line", "default")
 
@@ -223,12 +224,17 @@ def test_the_line_index_skips_what_is_no_key():
         ("train.steps=11", False),
         ("loss.c=0.2", False),
         ("train.precision=bf16", False),
+        ("train.precision=tf32", False),
         ("levels.rho=5.0", False),
         ("optimizer.lr=0.5", False),
         ("ema.decay=0.5", False),
         ("teacher.use=ema", False),
         ("name=other", True),
         ("train.micro_batch=2", True),
+        ("train.micro_batch=auto", True),
+        ("train.deterministic=false", True),
+        ("train.compile=true", True),
+        ("train.compile=reduce-overhead", True),
         ("evaluate.samples=7", True),
         ("metrics.fd.use=fd", True),
         ("train.save_every_steps=3", True),

@@ -9,8 +9,7 @@ GENKIT_API = 1
 def genkit_commands() -> Offer:
     return {
         "components": lazy("genkit_components.commands:app", "What recipes can be made of."),
-        "recipe show": lazy("genkit_components.recipes:show_", "The resolved recipe."),
-        "recipe list": lazy("genkit_components.recipes:list_", "Installed recipes."),
-        "recipe copy": lazy("genkit_components.recipes:copy", "A recipe as one flattened file of one's own."),
+        "recipe": lazy("genkit_components.recipes:app", "Check, show, compare, list and copy recipes."),
+        "recipe schema": lazy("genkit_components.schema:schema", "What editors need to complete and check recipes."),
         "plugins index": lazy("genkit_components.index:index", "What distributions are known to offer."),
     }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from genkit.cli import show
 from genkit.cli.options import Json
-
-if TYPE_CHECKING:
-    from genkit.kernel.registry import ComponentInfo
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -42,12 +39,13 @@ def show_(
     name: Annotated[str, typer.Argument(help="A name, or a kind and a name where several kinds have it.")],
     of: Annotated[str | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
 ) -> None:
-    """A component's text, and a table to paste into a recipe."""
+    """A component's text, and its table with all defaults, to paste into a recipe."""
     import inspect
 
     from genkit.errors import RecipeError
     from genkit.kernel import registry
     from genkit.kinds import closest
+    from genkit_components import defaults
 
     name = f"{name}/{of}" if of else name
     kind, _, bare = name.rpartition("/")
@@ -58,39 +56,4 @@ def show_(
     for info in found:
         print(f"{info.kind} {info.name}   ({info.qualified} {info.version})\n")
         print(inspect.getdoc(registry.load(info)) or "", "\n")
-        print(_paste(info))
-
-
-def _paste(info: ComponentInfo) -> str:
-
-    lines = [f"[{info.kind}]", f'use = "{info.name}"']
-    for name, (kind, default, text) in _described(info).items():
-        lines.append(f"{_setting(name, kind, default)}    # {text}".rstrip(" #"))
-    return "\n".join(lines) + "\n"
-
-
-def _setting(name: str, kind: object, default: object) -> str:
-    import attrs
-    import tomli_w
-
-    if str(kind).startswith("slot"):
-        return f'{name} = "{default}"' if default else f"# {name} = ...  ({kind}, needed)"
-    if default is attrs.NOTHING:
-        return f"# {name} = ...  (needed)"
-    if default is None or isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-        return f"# {name} = ..."
-    value = list(default) if isinstance(default, tuple) else default
-    return tomli_w.dumps({name: value}).strip().replace("\n", " ")
-
-
-def _described(info: ComponentInfo) -> dict[str, tuple[Any, Any, str]]:
-    """A component's fields for people: {name: (type, default, help)}."""
-    from genkit.kernel import registry
-    from genkit.kinds import fields
-
-    table = {}
-    for name, field in fields(registry.load(info)):
-        default = field.metadata["use"] if "slot" in field.metadata else field.default
-        kind = f"slot: {field.metadata['slot']}" if "slot" in field.metadata else field.type
-        table[name] = (kind, default, field.metadata.get("help", ""))
-    return table
+        print(defaults.table_of(info))

@@ -37,11 +37,6 @@ def genkit_pairs() -> Offer:
 
 
 @hookimpl
-def genkit_coupling() -> Offer:
-    return {"independent": lazy("genkit_consistency.couplings:Independent", "Noise that knows nothing of its sample.")}
-
-
-@hookimpl
 def genkit_path() -> Offer:
     return {"same-noise": lazy("genkit_consistency.paths:SameNoise", "x_r = x0 + r eps: consistency training.")}
 

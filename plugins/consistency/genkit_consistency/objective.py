@@ -15,7 +15,8 @@ from genkit.denoiser import Denoiser, Loss, Program
 from genkit.errors import PluginError, RecipeError
 from genkit.kernel import registry
 from genkit.keys import Key
-from genkit.kinds import At, Batch, Context, Coupled, setting, slot
+from genkit.kinds import At, Batch, Context, setting, slot
+from genkit_coupling.independent import coupling_slot, paired
 
 
 @attrs.frozen(kw_only=True)
@@ -36,9 +37,7 @@ class Consistency:
     curriculum: Any = slot("curriculum", "exponential", "N(k), the number of grid points")
     noise: Any = slot("noise", "lognormal", "the law of levels")
     pairs: Any = slot("pairs", "grid", "how levels r < t are drawn", before="genkit-lab-consistency/grid@1")
-    coupling: Any = slot(
-        "coupling", "independent", "how x0 and eps are paired", before="genkit-lab-consistency/independent@1"
-    )
+    coupling: Any = coupling_slot()
     path: Any = slot("path", "same-noise", "how x_r is made from x_t")
     loss: Any = slot("loss", "pseudo-huber", "the metric d")
     weighting: Any = slot("weighting", "inverse-step", "lambda(t, r)")
@@ -111,12 +110,6 @@ class ConsistencyProgram(Program):
             raise PluginError(where, f"gave t, r and gap of shapes {shapes}", f"owed are {len(x0)} of each")
         return found
 
-    def coupled(self, x0: Tensor, cond: Mapping[str, Tensor], n: int, key: Key) -> Coupled:
-        """The noise of x0, and its price."""
-        with key.reseeded(x0.device):
-            found: Coupled = self.coupling(x0, key.normal("eps", x0), cond, n)
-        return found
-
     def answer(self, x_r: Tensor, t: Tensor, r: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """f(x_r, r), which is x_r itself at r = 0; networks, which are told ln r, are asked there at t, in vain."""
         f_r = self.teacher(x_r, torch.where(r > 0, r, t), cond)
@@ -128,7 +121,7 @@ class ConsistencyProgram(Program):
         cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         n = self.points(k)
         t, r, gap = self.drawn(n, x0, key)
-        eps, price = self.coupled(x0, cond, n, key)
+        eps, price = paired(self.coupling, x0, cond, key, n)
         x_t = levels.add_noise(x0, t, eps)
         with key.reseeded(x0.device):
             f_t = self.student(x_t, t, cond)

@@ -35,4 +35,4 @@ class Neighbours:
         u = draw()
         grid = levels.grid(self.levels, n, noise, u.device)
         i = grid.draw(u)
-        return grid.sigmas[i + 1], grid.sigmas[i], grid.gaps[i]
+        return grid.sigmas.index_select(0, i + 1), grid.sigmas.index_select(0, i), grid.gaps.index_select(0, i)

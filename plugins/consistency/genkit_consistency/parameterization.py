@@ -29,8 +29,8 @@ class BoundaryScalings:
     def __call__(self, sigma: Tensor, to: Tensor | None = None) -> Scalings:
         sigma = sigma.to(torch.promote_types(sigma.dtype, torch.float32))
         d, s = self.sigma_data, sigma - self.sigma_min
-        norm = (sigma.square() + d * d).sqrt()
-        return Scalings(d * d / (s.square() + d * d), d * s / norm, 1 / norm, sigma.log() / 4)
+        norm = (sigma * sigma + d * d).sqrt()
+        return Scalings(d * d / (s * s + d * d), d * s / norm, 1 / norm, sigma.log() / 4)
 
 
 @attrs.frozen(kw_only=True)

@@ -69,13 +69,15 @@ def at_one_level(made):
     return made
 
 
-@pytest.mark.parametrize(("how", "most"), [("eager", 0.0), ("bf16", 1e-6), ("compiled", 1e-6)])
-def test_student_and_teacher_share_x0_eps_and_dropout_masks(how, most):
-    net = {"use": "unet", "dropout": 0.5, "model_channels": 8, "num_blocks": 1}
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(("how", "most"), [("eager", 0.0), ("bf16", 1e-6), ("fp16", 1e-6), ("compiled", 1e-6)])
+def test_student_and_teacher_share_x0_eps_and_dropout_masks(how, most, recompute):
+    net = {"use": "unet", "dropout": 0.5, "model_channels": 8, "num_blocks": 1, "recompute": recompute}
     made = at_one_level(awake(program(network=net, weighting="uniform", loss="l2")))
     if how == "compiled":
         made.student.compile(backend="aot_eager", fullgraph=True)
-    with torch.autocast("cpu", torch.bfloat16, enabled=how == "bf16"):
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(how)
+    with torch.autocast("cpu", half, enabled=half is not None):
         assert made(batch(), 3, Key(0, 3)).values.abs().max() <= most
         student = made.student.forward
         made._teacher = [lambda x, sigma, cond: student(x, sigma, cond) if torch.manual_seed(7) else None]

@@ -1,4 +1,4 @@
-"""Couplings of data and noise: minibatch optimal transport, and one that is learnt."""
+"""Couplings of data and noise: none, minibatch optimal transport, and one that is learnt."""
 
 from genkit.hookspecs import Offer, hookimpl, lazy
 
@@ -8,6 +8,7 @@ GENKIT_API = 1
 @hookimpl
 def genkit_coupling() -> Offer:
     return {
+        "independent": lazy("genkit_coupling.independent:Independent", "Noise that knows nothing of its sample."),
         "optimal-transport": lazy(
             "genkit_coupling.transport:OptimalTransport", "The noise of a batch, dealt out so that it is moved least."
         ),

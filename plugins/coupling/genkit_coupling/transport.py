@@ -30,8 +30,9 @@ class OptimalTransport:
 
     def fits(self, recipe: Recipe) -> None:
         """Raises RecipeError where micro-batches would cut the batch that noise is dealt out in."""
-        if recipe.train.micro_batch and recipe.train.micro_batch < recipe.train.batch_size:
-            what = f"pairs within whole batches, and train.micro_batch = {recipe.train.micro_batch} cuts them"
+        part = recipe.train.micro_batch
+        if part == "auto" or int(part or recipe.train.batch_size) < recipe.train.batch_size:
+            what = f"pairs within whole batches, and train.micro_batch = {part} cuts them"
             raise RecipeError("use", what, "leave train.micro_batch out")
 
     def build(self, context: Context) -> OptimalTransport:

@@ -11,9 +11,9 @@ from torch import nn
 
 import genkit
 from genkit.errors import RecipeError
-from genkit.kernel import identity
+from genkit.kernel import identity, registry
 from genkit.keys import Key
-from genkit.kinds import Batch
+from genkit.kinds import Batch, Coupled, slots
 from genkit.training import checkpoint
 from genkit_coupling.variational import divergence
 
@@ -158,6 +158,43 @@ def test_the_gradient_does_not_depend_on_micro_batches(part):
     largest = max(gradient.abs().max() for gradient in whole.values())
     for name, gradient in whole.items():
         assert (dict(made.named_parameters())[name].grad - gradient).abs().max() < 1e-6 * largest, name
+
+
+# ---- in every objective that has the slot --------------------------------------------------------
+
+NET = {"use": "mlp", "width": 16}
+PAIRING = {
+    "consistency": {},
+    "imm": {"parameterization": "imm", "group": 4},
+    "scm": {},
+    "diffusion": {},
+    "meanflow": {},
+    "imf": {},
+    "alpha-flow": {},
+    "shortcut": {},
+}
+
+
+def test_all_objectives_that_have_the_slot_are_known_here():
+    offered = {name: registry.load(info) for (kind, name), info in registry.components().items() if kind == "objective"}
+    assert {name for name, cls in offered.items() if "coupling" in slots(cls)} == set(PAIRING)
+
+
+@pytest.mark.parametrize("name", PAIRING)
+def test_samples_are_moved_towards_the_noise_that_the_coupling_gives_and_its_price_is_owed(name):
+    """Noise that is the sample itself: networks are asked about multiples of it, whatever the scalings."""
+    made = genkit.build(genkit.component("objective", name, network=NET, **PAIRING[name]), CONTEXT)
+    x0, asked = torch.rand(8, 2, 3, 3) + 0.1, []
+    for module in made.modules():
+        if type(module).__name__ == "MlpModule":
+            module.register_forward_pre_hook(lambda _, given: asked.append(given[0].detach()))
+    values = []
+    for price in (0.0, 5.0):
+        made.coupling = lambda x0, eps, cond, n, price=price: Coupled(x0, price)
+        values.append(made(Batch(x0, {}), 40, Key(0, 40)).values)
+    torch.testing.assert_close(values[1] - values[0], torch.full((8,), 5.0), rtol=0, atol=1e-3)
+    alike = torch.nn.functional.cosine_similarity(asked[0].flatten(1), x0.flatten(1))
+    torch.testing.assert_close(alike.abs(), torch.ones(8))
 
 
 # ---- in a recipe ---------------------------------------------------------------------------------
