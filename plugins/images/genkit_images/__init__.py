@@ -9,7 +9,9 @@ GENKIT_API = 1
 def genkit_dataset():
     return {
         "digits": lazy("genkit_images.digits:Digits", "UCI handwritten digits: 1,797 grey 8x8 images, 180 held out."),
-        "image-folder": lazy("genkit_images.folder:ImageFolder", "Every picture below a folder, decoded once."),
+        "image-folder": lazy(
+            "genkit_images.folder:ImageFolder", "Every picture below a folder, in a zip archive, or in tar shards."
+        ),
         "hdf5": lazy("genkit_images.hdf5:Hdf5", "Images of an HDF5 file; streamed if they are too large."),
         "cifar10": lazy(
             "genkit_images.published:Cifar10",

@@ -17,7 +17,7 @@ from genkit.errors import DataError
 from genkit.kernel import loading, registry, resolving, tables, toml
 from genkit.keys import Key
 from genkit.kinds import Data, Setup
-from genkit_images import layouts
+from genkit_images import layouts, verifying
 from genkit_images.forms import ENDINGS, form
 
 SEEN = 10_000  # images that mean and deviation are of
@@ -37,7 +37,7 @@ def about(name: str, settings: list[str]) -> dict[str, Any]:
     path = Path(name)
     if ("dataset", name) in registry.components():
         return _of_data(_built(name, settings))
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and form(path)[0] in ("a zip archive", "a tar archive")):
         found = _of_data(_built("image-folder", settings, path=name))
         return {**found, "to learn them": learning(path, found)}
     if path.is_file() and (found := _of_file(path, settings)) is not None:
@@ -80,7 +80,7 @@ def _of_file(path: Path, settings: list[str]) -> dict[str, Any] | None:
 
 def _of_hdf5(path: Path) -> dict[str, Any]:
     """What is in the file by its own words, without reading images; and which of it would be used."""
-    found = hdf5.described(path)
+    found = verifying.described(path)
     with hdf5.opened(path) as file:
         return {**found, "notices": list(layouts.used(file))}
 

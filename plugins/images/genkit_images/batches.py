@@ -10,9 +10,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from genkit.data import hdf5, pickles
+from genkit.data import hdf5
 from genkit.errors import DataError
 from genkit_images.arrays import Array
+from genkit_weights import pickles
 
 
 class _Dtype:

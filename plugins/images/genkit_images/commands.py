@@ -46,15 +46,17 @@ def info(
 @app.command()
 def verify(file: Annotated[Path, typer.Argument(help="An HDF5 file.")]) -> None:
     """Read a file to its last byte, checksums included."""
-    from genkit.data import hdf5
+    from genkit_images import verifying
 
-    for name, identity in hdf5.verify(file).items():
+    for name, identity in verifying.verify(file).items():
         print(f"{name}: {identity}")
 
 
 @app.command()
 def pack(
-    source: Annotated[Path, typer.Argument(help="A folder of classes, each a folder of pictures; or of batches.")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder of pictures; of classes, each a folder of them; or of batches.")
+    ],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     size: Annotated[int, typer.Option(min=1, max=4096, help="Pixels; side of the squares.")],
     crop: Annotated[str, typer.Option(help="edm: centre, Lanczos; adm: box means, bicubic, centre.")] = "edm",

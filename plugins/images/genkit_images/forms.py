@@ -7,13 +7,14 @@ from pathlib import Path
 from genkit.errors import DataError
 
 ARCHIVE = "unpack it, and give the folder with its pictures"
+READ = "its pictures are the data set image-folder"
 ARRAYS = (
     'write its arrays as HDF5, such as h5py.File("images.h5", "w")["images"] = numpy.load("{name}")["arr_0"], '
     "and use the data set hdf5"
 )
 FOLDER = "pictures below a folder are the data set image-folder"
 SIGNS = {
-    b"PK": ("a zip archive", ARCHIVE),
+    b"PK": ("a zip archive", READ),
     b"\x1f\x8b": ("a gzip archive", ARCHIVE),
     b"BZh": ("a bzip2 archive", ARCHIVE),
     b"\xfd7zXZ": ("an xz archive", ARCHIVE),
@@ -41,7 +42,7 @@ def form(path: Path) -> tuple[str, str]:
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "mend its rights, or copy it elsewhere") from error
     if head[257:] == b"ustar":
-        return "a tar archive", ARCHIVE
+        return "a tar archive", READ
     what, hint = next((told for sign, told in SIGNS.items() if head.startswith(sign)), ("", ""))
     if what == "a zip archive" and path.suffix == ".npz":
         what, hint = "a set of numpy's arrays", ARRAYS
@@ -55,7 +56,8 @@ def no_folder(path: Path) -> DataError:
         return DataError(path, f"is {what or 'a file'}, not a folder", hint or "give the folder that has the pictures")
     for beside in (path.with_name(f"{path.name}{ending}") for ending in ENDINGS):
         if beside.is_file():
-            return DataError(path, f"no such folder, though {beside.name} is there", f"unpack {beside.name}")
+            hint = f"give {beside.name}" if beside.suffix in (".zip", ".tar") else f"unpack {beside.name}"
+            return DataError(path, f"no such folder, though {beside.name} is there", hint)
     return DataError(path, "no such folder", "check dataset.path")
 
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
 import h5py
+import numpy as np
 import torch
-from torch import Tensor
 
-from genkit.data import Streamed, hdf5
+from genkit.data import hdf5
 from genkit.errors import DataError
-from genkit.keys import Key
-from genkit.kinds import Batch, Data, Setup, Spec, setting
+from genkit.kinds import Data, Setup, Spec, setting
 from genkit_images import layouts
-from genkit_images.arrays import Array, identity, located, resident
-from genkit_images.augment import Augmented
+from genkit_images.arrays import Array, hashes, identity, located, remembered, resident
 from genkit_images.forms import require_hdf5
 from genkit_images.layouts import Part
 from genkit_images.notices import few, summary
 from genkit_images.pictures import decoded
+from genkit_images.streaming import Large, Streamed
+
+# Bytes held of where chunks lie: those of 1.3 million are 20 MB, and reading them again halves the speed.
+TABLES = 2**26
 
 
 @attrs.frozen(kw_only=True)
-class Hdf5(Augmented):
+class Hdf5(Large):
     """Images of an HDF5 file; streamed if they are too large.
 
     Three layouts are known by the names of their arrays, all uint8 in 0 ... 255:
@@ -41,12 +46,6 @@ class Hdf5(Augmented):
     path: Path = setting(help="the file; relative paths start from the recipe", identity=False)
     labels: bool = setting(False, "condition on the labels of the file")
     flip: bool = setting(True, "mirror half of the training images")
-    max_gib: float = setting(
-        4.0,
-        "GiB of decoded images; more are streamed from the file (JPEG: refused)",
-        check=attrs.validators.ge(0),
-        identity=False,
-    )
 
     def build(self, setup: Setup) -> Data:
         return self.augmented(self._read(setup))
@@ -85,14 +84,17 @@ class Hdf5(Augmented):
     ) -> Data:
         if part.gib <= self.max_gib:
             return resident(part.read(file), labels, spec, setup, held_out, notices)
-        return Rows(
-            path=Path(file.filename),
-            group="",
-            part=part,
+        path = Path(file.filename)
+        known = remembered(
+            path, f"{part.images} {part.axes}", [path], setup, lambda: {"hashes": hashes(part.blocks(file))}
+        )
+        return Streamed(
+            rows=Rows(path, part, path.stat().st_mtime_ns),
             count=part.count,
             spec=spec,
             device=setup.device,
-            identity=identity(part.blocks(file), labels),
+            workers=self.workers,
+            identity=identity(known["hashes"], labels),
             held_out=held_out,
             labels=None if labels is None else torch.from_numpy(labels),
             notices=notices,
@@ -114,20 +116,40 @@ class Hdf5(Augmented):
         return Spec(channels=channels, height=height, width=width, classes=classes, flip=self.flip)
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Rows(Streamed):
-    """Streamed from arrays of any of the layouts; `group` is not used.
+@attrs.frozen
+class Rows:
+    """Reads images of a file one by one: many times as fast as h5py by a list of indices, and checksums are checked.
 
     Attributes:
         part: Where the images are and how they lie.
+        changed: When the file was, in ns; another file at its place is opened anew.
     """
 
+    path: Path
     part: Part
+    changed: int
 
-    def batch(self, indices: Tensor, key: Key) -> Batch:
-        rows, back = indices.unique(return_inverse=True)  # h5py wants indices that ascend
-        with hdf5.opened(self.path) as file:
-            images = self.part.read(file, rows.numpy())
-        x = torch.from_numpy(images)[back].to(self.device, non_blocking=True)
-        cond = {} if self.labels is None else {"label": self.labels[indices].to(self.device)}
-        return Batch(x, cond)
+    def __call__(self, indices: Array) -> Array:
+        """Images by indices (n,), uint8 (n, C, H, W).
+
+        Raises:
+            DataError: One is damaged, or the file is gone.
+        """
+        _, stored = _stored(self, os.getpid())
+        images = np.empty((len(indices), *stored.shape[1:]), np.uint8)
+        for place, i in zip(images, indices.tolist(), strict=True):
+            with hdf5.guarded(f"{self.path}:/{self.part.images}[{i}]"):
+                place[...] = stored[i]
+        return self.part.turned(images)
+
+
+@functools.lru_cache(maxsize=4)
+def _stored(rows: Rows, process: int) -> tuple[ExitStack, h5py.Dataset]:
+    """The array of a file that this process opened for itself, and what keeps it open."""
+    held = ExitStack()
+    file = held.enter_context(hdf5.opened(rows.path))
+    cache = file.id.get_mdc_config()
+    cache.set_initial_size = True
+    cache.initial_size = cache.min_size = cache.max_size = TABLES
+    file.id.set_mdc_config(cache)
+    return held, hdf5.array(file, rows.part.images)

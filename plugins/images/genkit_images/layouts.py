@@ -14,8 +14,8 @@ import numpy as np
 from genkit.data import hdf5
 from genkit.errors import DataError
 from genkit_images.arrays import BLOCK, Array
+from genkit_images.members import Picture
 from genkit_images.notices import listed
-from genkit_images.pictures import Picture
 
 STREAM = {"jpeg", "offsets", "labels"}
 MOST = 100_000  # classes; more must be as many as there are images, or a label was meant as something else
@@ -53,7 +53,10 @@ class Part:
 
     def read(self, file: h5py.File, rows: Any = ()) -> Array:
         """Images by rows (a slice, ascending indices, or all), uint8 (n, C, H, W)."""
-        images = hdf5.read(hdf5.array(file, self.images), rows)
+        return self.turned(hdf5.read(hdf5.array(file, self.images), rows))
+
+    def turned(self, images: Array) -> Array:
+        """Images as they lie in the file, as (n, C, H, W)."""
         if self.axes == "NHW":
             return images[:, None]
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.axes == "NHWC" else images
@@ -150,13 +153,24 @@ def labels(file: h5py.File, key: str, count: int) -> tuple[Array, int, tuple[str
     found = hdf5.array(file, key)
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise DataError(where, f"is {found.dtype} of shape {found.shape}", f"labels are {count} integers")
-    values = hdf5.read(found)
-    least, largest, named = int(values.min()), int(values.max()), _named(file)
+    return counted(where, hdf5.read(found), _named(file))
+
+
+def counted(where: str, values: Array, named: int = 0) -> tuple[Array, int, tuple[str, ...]]:
+    """The same of labels that are at hand.
+
+    Args:
+        named: How many classes have names; 0 if none do.
+
+    Raises:
+        DataError: They are beyond the classes, or too large to count by.
+    """
+    least, largest = int(values.min()), int(values.max())
     classes = named or largest + 1
     if least < 0 or largest >= classes:
         raise DataError(where, f"has labels {least} ... {largest}", f"there are {classes} classes")
-    if classes > max(MOST, count):
-        what = f"has labels up to {largest}, and {classes} classes for {count} images would fill the memory"
+    if classes > max(MOST, len(values)):
+        what = f"has labels up to {largest}, and {classes} classes for {len(values)} images would fill the memory"
         raise DataError(where, what, "number the classes 0, 1, ...: numpy.unique(labels, return_inverse=True)[1]")
     values = values.astype(np.int64)
     return values, classes, _odd(where, np.bincount(values, minlength=classes))

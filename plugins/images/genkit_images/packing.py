@@ -41,9 +41,9 @@ def pack(
 ) -> int:
     """Write `train/images`, `train/labels` and attributes that say how; gives the number of images.
 
-    `source` is a folder of classes, each a folder of pictures, or one with the batches of the downsampled ImageNet
-    (`train_data_batch_1`, ..., `val_data`, as pickles or .npz), whose images are taken as they are. `say` is told what
-    was left out and converted.
+    `source` is a folder of pictures, which then have no labels; of classes, each a folder of them; or of the batches
+    of the downsampled ImageNet (`train_data_batch_1`, ..., `val_data`, as pickles or .npz), whose images are taken as
+    they are. `say` is told what was left out and converted.
 
     Raises:
         RecipeError: No such crop.
@@ -73,7 +73,7 @@ def _pictures(
     file: h5py.File, source: Path, size: int, crop: str, workers: int, say: Callable[[str], None]
 ) -> tuple[int, list[str]]:
     names, left_out = pictures_below(source)
-    labels, classes = classes_of(source, names)
+    labels, classes = classes_of(source, names) if any("/" in name for name in names) else (None, [])
     images = _images(file, "train", size, len(names))
     errors: list[DataError] = []
     done: Counter[str] = Counter()
@@ -89,9 +89,12 @@ def _pictures(
                     done.update(found.told - {"colour"})
     if errors:
         raise refused(source, errors, len(names))
-    for text in (*summary(source, len(names), left_out, done), *of_classes(source, classes)):
+    for text in summary(source, len(names), left_out, done):
         say(text)
-    file.create_dataset("train/labels", data=labels, fletcher32=True, chunks=True)
+    if labels is not None:
+        for text in of_classes(source, classes):
+            say(text)
+        file.create_dataset("train/labels", data=labels, fletcher32=True, chunks=True)
     return len(names), classes
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,18 +15,12 @@ from genkit.data import hdf5
 from genkit.errors import DataError
 from genkit_images.arrays import Array
 from genkit_images.crops import edm
+from genkit_images.members import Picture
 from genkit_images.notices import refused
 from genkit_images.reading import quiet, read
 
 SMALLER = "set dataset.size, or pack them small with `genkit data pack`"
 EMPTY = np.zeros((0, 0, 0), np.uint8)  # of a picture that is in its place
-
-
-class Picture(NamedTuple):
-    """A picture before decoding: how messages name it, and its file or its bytes."""
-
-    name: str
-    source: Path | bytes
 
 
 class Decoded(NamedTuple):
@@ -37,7 +30,9 @@ class Decoded(NamedTuple):
     done: Counter[str]
 
 
-class _Pixels(NamedTuple):
+class Pixels(NamedTuple):
+    """One picture, what was done to it, and whether it has no colour."""
+
     values: Array  # (H, W, C)
     told: frozenset[str]
     grey: bool
@@ -63,37 +58,38 @@ def decoded(
         DataError: Some cannot be read or differ in size, all of them counted; or they are too many.
     """
     with quiet(), ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter's lock
-        tried = partial(_tried, size=size, grey=grey)
-        model, first = _first_readable(where, pictures, tried)
+        model, first = first_readable(where, pictures, size, grey)
         images = _empty(where, len(pictures), first.values.shape, limit_gib)
 
-        def place(i: int) -> _Pixels | DataError:
-            found = tried(pictures[i])
+        def place(i: int) -> Pixels | DataError:
+            found = tried(partial(pictures.__getitem__, i), size, grey)
             if isinstance(found, DataError):
                 return found
             if found.values.shape != first.values.shape:
-                return _another_size(pictures[i], found, model, first)
+                return another_size(pictures[i].name, found, model, first)
             images[i] = found.values.transpose(2, 0, 1)
             return found._replace(values=EMPTY)
 
         results = list(pool.map(place, range(len(pictures))))
     if errors := [found for found in results if isinstance(found, DataError)]:
         raise refused(where, errors, len(pictures))
-    read_all = [found for found in results if isinstance(found, _Pixels)]
+    read_all = [found for found in results if isinstance(found, Pixels)]
     all_grey = not grey and all(found.grey for found in read_all)
     done = Counter(key for found in read_all for key in found.told if all_grey or key != "colour")
     return Decoded(images[:, :1].copy() if all_grey else images, done)
 
 
-def _first_readable(
-    where: object, pictures: Sequence[Picture], tried: Callable[[Picture], _Pixels | DataError]
-) -> tuple[Picture, _Pixels]:
-    """The picture whose size the others must have."""
+def first_readable(where: object, pictures: Sequence[Picture], size: int | None, grey: bool) -> tuple[Picture, Pixels]:
+    """The picture whose size the others must have.
+
+    Raises:
+        DataError: There is none.
+    """
     errors = []
-    for picture in pictures:
-        found = tried(picture)
-        if isinstance(found, _Pixels):
-            return picture, found
+    for i in range(len(pictures)):
+        found = tried(partial(pictures.__getitem__, i), size, grey)
+        if isinstance(found, Pixels):
+            return pictures[i], found
         errors.append(found)
     raise refused(where, errors, len(pictures))
 
@@ -108,21 +104,30 @@ def _empty(where: object, count: int, shape: tuple[int, ...], limit_gib: float) 
     return np.empty((count, channels, height, width), np.uint8)
 
 
-def _tried(picture: Picture, size: int | None, grey: bool) -> _Pixels | DataError:
+def tried(given: Callable[[], Picture], size: int | None, grey: bool) -> Pixels | DataError:
+    """A picture, which is read as it is asked for, or what is wrong with it."""
     try:
-        image, told = read(picture.name, picture.source)
+        values, told = pixels(given(), size, grey)
     except DataError as error:
         return error
+    return Pixels(values, told, grey or bool((values == values[..., :1]).all()))
+
+
+def pixels(picture: Picture, size: int | None, grey: bool) -> tuple[Array, frozenset[str]]:
+    """A picture's values, uint8 (H, W, C), and what was done for them, keys of `reading.TOLD`.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    image, told = read(picture.name, picture.source)
     if size is not None:
         image = edm(image, size)
-    values = np.asarray(image)
-    is_grey = bool((values == values[..., :1]).all())
-    return _Pixels(np.asarray(image.convert("L"))[..., None] if grey else values, told, is_grey)
+    return (np.asarray(image.convert("L"))[..., None] if grey else np.asarray(image)), told
 
 
-def _another_size(picture: Picture, found: _Pixels, model: Picture, first: _Pixels) -> DataError:
+def another_size(name: str, found: Pixels, model: Picture, first: Pixels) -> DataError:
     what = f"is {_size(found.values)}, but {model.name} is {_size(first.values)}"
-    return DataError(picture.name, what, "set dataset.size, or make all pictures the same size")
+    return DataError(name, what, "set dataset.size, or make all pictures the same size")
 
 
 def _size(pixels: Array) -> str:

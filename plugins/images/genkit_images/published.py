@@ -10,13 +10,14 @@ from typing import Any
 import attrs
 import numpy as np
 
-from genkit.data import PublicFile, cache_folder, hdf5, locate
+from genkit.data import PublicFile, cache_folder, files, hdf5, locate
 from genkit.errors import DataError
 from genkit.kinds import Data, Setup, setting
 from genkit_images.arrays import Array, located
 from genkit_images.augment import Augmented
 from genkit_images.batches import batch, idx
 from genkit_images.hdf5 import Hdf5
+from genkit_images.streaming import Large
 
 CIFAR10 = PublicFile(
     name="cifar-10-python.tar.gz",
@@ -25,6 +26,7 @@ CIFAR10 = PublicFile(
     url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
     about="CIFAR-10 (A. Krizhevsky 2009); its authors state no licence",
 )
+CIFAR10_PACKED = f"cifar10-{CIFAR10.sha256[:8]}.h5"
 CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 _MIT = "Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf 2017); MIT"
@@ -68,10 +70,15 @@ FASHION_CLASSES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,
 
 def kept(name: str, setup: Setup, make: Callable[[], tuple[dict[str, Array], dict[str, Any]]]) -> Path:
     """A packed file in the cache, made of arrays and attributes where it is not there yet."""
-    path = (setup.cache_dir or cache_folder()) / "data" / name
+    path = packed(name, setup.cache_dir)
     if not path.is_file():
         hdf5.write(path, *make())
     return path
+
+
+def packed(name: str, cache: Path | None = None) -> Path:
+    """Where a packed file is kept, whether it is there or not."""
+    return (cache or cache_folder()) / "data" / name
 
 
 @attrs.frozen(kw_only=True)
@@ -86,6 +93,10 @@ class Cifar10(Augmented):
     flip: bool = setting(True, "mirror half of the training images")
     path: Path | None = setting(None, "the archive, if it is not to be downloaded", identity=False)
 
+    def absent(self) -> PublicFile | None:
+        """The file that a run would download."""
+        return None if self.path or packed(CIFAR10_PACKED).is_file() or files.present(CIFAR10) else CIFAR10
+
     def build(self, setup: Setup) -> Data:
         """The data.
 
@@ -93,9 +104,7 @@ class Cifar10(Augmented):
             DataError: The archive cannot be had, or is another file.
         """
         given = located(self.path, setup) if self.path else ""
-        path = kept(
-            f"cifar10-{CIFAR10.sha256[:8]}.h5", setup, lambda: _cifar10(locate(CIFAR10, given, setup.cache_dir))
-        )
+        path = kept(CIFAR10_PACKED, setup, lambda: _cifar10(locate(CIFAR10, given, setup.cache_dir)))
         return self.augmented(Hdf5(path=path, labels=self.labels, flip=self.flip).build(setup))
 
 
@@ -131,13 +140,22 @@ class FashionMnist(Augmented):
         28, "pixels; 28, or 32 with two black pixels on every side", check=attrs.validators.in_((28, 32))
     )
 
+    @property
+    def _packed(self) -> str:
+        return f"fashion-mnist-{self.size}.h5"
+
+    def absent(self) -> PublicFile | None:
+        """The first of the files that a run would download; that of the training images is most of them."""
+        missing = [] if packed(self._packed).is_file() else [f for f in FASHION.values() if not files.present(f)]
+        return next(iter(missing), None)
+
     def build(self, setup: Setup) -> Data:
         """The data.
 
         Raises:
             DataError: A file cannot be had, or is another one.
         """
-        path = kept(f"fashion-mnist-{self.size}.h5", setup, lambda: _fashion(self.size, setup))
+        path = kept(self._packed, setup, lambda: _fashion(self.size, setup))
         return self.augmented(Hdf5(path=path, labels=self.labels, flip=self.flip).build(setup))
 
 
@@ -152,7 +170,7 @@ def _fashion(size: int, setup: Setup) -> tuple[dict[str, Array], dict[str, Any]]
 
 
 @attrs.frozen(kw_only=True)
-class ImageNet64(Augmented):
+class ImageNet64(Large):
     """ImageNet at 64x64 in 1,000 classes, from a file that `genkit data pack` made.
 
     There is no download: the pictures need an account at image-net.org. The file is the given one, or
@@ -162,9 +180,15 @@ class ImageNet64(Augmented):
     path: Path | None = setting(None, "the packed file; data/imagenet64.h5 in the cache if not given", identity=False)
     labels: bool = setting(True, "condition on the class, 0 ... 999")
     flip: bool = setting(True, "mirror half of the training images")
-    max_gib: float = setting(
-        4.0, "GiB of images; more are streamed from the file", check=attrs.validators.ge(0), identity=False
-    )
+
+    def absent(self) -> None:
+        """Nothing, as there is no download.
+
+        Raises:
+            DataError: The file is not there.
+        """
+        if not self.path:
+            _require_packed(packed("imagenet64.h5"))
 
     def build(self, setup: Setup) -> Data:
         """The data.
@@ -172,12 +196,17 @@ class ImageNet64(Augmented):
         Raises:
             DataError: There is no such file, or it has other images.
         """
-        cached = (setup.cache_dir or cache_folder()) / "data" / "imagenet64.h5"
-        path = located(self.path, setup) if self.path else cached
-        if not path.is_file():
-            remedy = f"genkit data pack FOLDER {path} --size 64 --crop edm"
-            raise DataError(path, "is not there: ImageNet 64x64 is packed from your own copy", remedy)
-        data = Hdf5(path=path, labels=self.labels, flip=self.flip, max_gib=self.max_gib).build(setup)
+        path = located(self.path, setup) if self.path else packed("imagenet64.h5", setup.cache_dir)
+        _require_packed(path)
+        data = Hdf5(path=path, labels=self.labels, flip=self.flip, max_gib=self.max_gib, workers=self.workers).build(
+            setup
+        )
         if data.spec.shape != (3, 64, 64):
             raise DataError(path, f"has images of shape {data.spec.shape}, not (3, 64, 64)", "use dataset.use = hdf5")
         return self.augmented(data)
+
+
+def _require_packed(path: Path) -> None:
+    if not path.is_file():
+        remedy = f"genkit data pack FOLDER {path} --size 64 --crop edm"
+        raise DataError(path, "is not there: ImageNet 64x64 is packed from your own copy", remedy)

@@ -25,7 +25,7 @@ class Found(NamedTuple):
     left_out: Counter[str]
 
 
-def pictures_below(folder: Path) -> Found:
+def pictures_below(folder: Path, may_be_empty: bool = False) -> Found:
     """The pictures below a folder; hidden files are left out, links to folders not followed.
 
     Raises:
@@ -47,7 +47,7 @@ def pictures_below(folder: Path) -> Found:
                 left_out[reason] += 1
             else:
                 names.append((here / name).relative_to(folder).as_posix())
-    if not names:
+    if not names and not may_be_empty:
         there = f", but other things ({counts(left_out)})" if +left_out else ""
         raise DataError(folder, f"has no pictures{there}", f"genkit reads {', '.join(sorted(EXTENSIONS))}")
     return Found(sorted(names), +left_out)
@@ -67,13 +67,20 @@ def _folder_left_out(path: Path) -> str:
 
 def _left_out(path: Path) -> str:
     """Why a file is no picture of the data set; empty for one that is."""
-    if path.name.startswith("."):
-        return "hidden"
-    if path.suffix.lower() not in EXTENSIONS:
-        return path.suffix.lower() or "without a suffix"
+    if reason := left_out_by_name(path.name):
+        return reason
     if not path.is_file():
         return "links to nothing" if path.is_symlink() else "no regular files"
     return ""
+
+
+def left_out_by_name(name: str) -> str:
+    """Why a file or a member of an archive is no picture, by its name alone; empty for one that may be."""
+    *_, last = parts = name.split("/")
+    if any(part.startswith(".") for part in parts):
+        return "hidden"
+    suffix = os.path.splitext(last)[1].lower()
+    return "" if suffix in EXTENSIONS else suffix or "without a suffix"
 
 
 def classes_of(folder: Path, names: list[str]) -> tuple[np.ndarray, list[str]]:
@@ -83,7 +90,7 @@ def classes_of(folder: Path, names: list[str]) -> tuple[np.ndarray, list[str]]:
         DataError: Pictures are in no sub-folder.
     """
     if loose := [name for name in names if "/" not in name]:
-        hint = "move it into one, or set dataset.labels = false"
+        hint = "move it into one, or do without classes: dataset.labels = false; `genkit data pack`: no sub-folders"
         errors = [DataError(folder / name, "is in no sub-folder, so it has no class", hint) for name in loose]
         raise refused(folder, errors, len(names))
     classes, labels = np.unique([name.partition("/")[0] for name in names], return_inverse=True)

@@ -14,11 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from genkit.data import Resident, Streamed, batches, hdf5
+from genkit.data import Resident, batches, hdf5
 from genkit.errors import DataError
 from genkit.keys import Key
 from genkit.kinds import Setup
+from genkit_images import verifying
 from genkit_images.hdf5 import Hdf5
+from genkit_images.streaming import Streamed
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 RANDOM = np.random.RandomState(0)
@@ -318,7 +320,11 @@ def test_damage_anywhere_is_one_line(tmp_path, layout):
     whole, bad = path.read_bytes(), tmp_path / "bad.h5"
     for _ in range(40):
         bad.write_bytes(hurt(whole, chance))
-        for reader in (lambda: build(bad, labels=True), lambda: hdf5.described(bad), lambda: hdf5.verify(bad)):
+        for reader in (
+            lambda: build(bad, labels=True),
+            lambda: verifying.described(bad),
+            lambda: verifying.verify(bad),
+        ):
             try:
                 reader()
             except DataError as error:
@@ -329,10 +335,10 @@ def test_damage_anywhere_is_one_line(tmp_path, layout):
 def test_texts_in_a_file_are_verified_like_numbers(tmp_path):
     with h5py.File(tmp_path / "texts.h5", "w") as file:
         file["names"] = ["cat", "dog"]
-    first = hdf5.verify(tmp_path / "texts.h5")
+    first = verifying.verify(tmp_path / "texts.h5")
     with h5py.File(tmp_path / "texts.h5", "r+") as file:
         file["names"][1] = "cow"
-    assert first.keys() == {"names"} and hdf5.verify(tmp_path / "texts.h5") != first
+    assert first.keys() == {"names"} and verifying.verify(tmp_path / "texts.h5") != first
 
 
 def test_a_damaged_row_is_one_line_also_where_files_are_verified(own):
@@ -342,7 +348,7 @@ def test_a_damaged_row_is_one_line_also_where_files_are_verified(own):
     damaged[chunk.byte_offset + chunk.size // 2] ^= 1
     own.write_bytes(damaged)
     with pytest.raises(DataError, match="images: is damaged"):
-        hdf5.verify(own)
+        verifying.verify(own)
 
 
 def test_a_file_that_must_not_be_read_is_not_called_damaged(own, monkeypatch):

@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 from genkit import cli
-from genkit.data import hdf5
 from genkit.errors import DataError, RecipeError
 from genkit.kinds import Setup
-from genkit_images import crops, packing
+from genkit_images import crops, packing, verifying
 from genkit_images.hdf5 import Hdf5
 
 RANDOM = np.random.RandomState(1)
@@ -90,16 +89,26 @@ def test_a_tree_of_mixed_pictures_becomes_one_file_that_says_how(tree, workers):
     with Image.open(tree / "a/1.png") as first:
         assert np.array_equal(data.x[0].permute(1, 2, 0).numpy(), np.asarray(crops.adm(first, 8)))
     assert data.x[4].sum() == 0  # transparent is black
-    told = hdf5.described(tree.parent / "out.h5")
+    told = verifying.described(tree.parent / "out.h5")
     assert (told["crop"], told["filter"], told["size"], told["source"]) == ("adm", "box, bicubic", 8, "tree")
     assert told["classes"] == ["a", "b"]
+
+
+def test_pictures_in_no_folders_have_no_labels(tmp_path):
+    for name in ("1.png", "2.png"):
+        picture(20, 30).save(tmp_path / name)
+    assert packing.pack(tmp_path, tmp_path / "out.h5", 8, "edm") == 2
+    data = Hdf5(path="out.h5").build(Setup(folder=tmp_path))
+    assert data.spec.shape == (3, 8, 8) and data.spec.classes == 0
+    with pytest.raises(DataError, match="labels"):
+        Hdf5(path="out.h5", labels=True).build(Setup(folder=tmp_path))
 
 
 def test_blocks_of_pictures_join(tree, monkeypatch):
     packing.pack(tree, tree.parent / "whole.h5", 8, "edm")
     monkeypatch.setattr(packing, "BLOCK", 2)
     packing.pack(tree, tree.parent / "parts.h5", 8, "edm")
-    assert hdf5.verify(tree.parent / "whole.h5") == hdf5.verify(tree.parent / "parts.h5")
+    assert verifying.verify(tree.parent / "whole.h5") == verifying.verify(tree.parent / "parts.h5")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -141,7 +150,7 @@ def test_batches_of_the_downsampled_imagenet_are_taken_in_order_as_they_are(tmp_
     data = Hdf5(path=tmp_path / "out.h5", labels=True).build(Setup())
     assert np.array_equal(data.x.numpy(), images[:9]) and data.cond["label"].tolist() == labels[:9]
     assert np.array_equal(data.held_out.x.numpy(), images[9:])
-    assert hdf5.described(tmp_path / "out.h5")["crop"] == "none"
+    assert verifying.described(tmp_path / "out.h5")["crop"] == "none"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,14 @@ import typer
 from genkit.cli import show
 from genkit.cli.options import Device, Json
 
+MODELS = (".safetensors", ".pt2", ".onnx")  # files that `genkit export` writes
 AGAINST = "Data set, recipe or statistics; statistics for a RUN, whose recipe names its data."
 
 
 def evaluate(
-    what: Annotated[str, typer.Argument(help="A run; or samples: a folder of pictures, .h5 or .npz.")],
+    what: Annotated[
+        str, typer.Argument(help="A run, or a file of `genkit export`; or samples: a folder of pictures, .h5 or .npz.")
+    ],
     against: Annotated[str | None, typer.Option(help=AGAINST)] = None,
     steps: Annotated[str | None, typer.Option(help="Numbers of sampling steps: 1,2")] = None,
     samples: Annotated[int | None, typer.Option(min=2, help="How many samples.")] = None,
@@ -33,13 +36,13 @@ def evaluate(
     """Evaluate a run, as its recipe says or otherwise; or samples that are there, against data or statistics."""
     from genkit.evaluation import scoring
     from genkit.kernel import resolving
-    from genkit.runs import evaluating
     from genkit.training import processes
-    from genkit_metrics import external
+    from genkit_metrics import evaluating, exported, external
 
     with show.progress() as watch:
         if _are_samples(Path(what)):
-            _require(against, steps=steps, seeds=seeds, seed=seed, weights=weights)
+            at = checkpoint if checkpoint != "latest" else None
+            _require(against, steps=steps, seeds=seeds, seed=seed, weights=weights, checkpoint=at)
             features = features or external.features_of(Path(str(against))) or "inception"
             slots = {
                 name: resolving.component("metric", name, features=features) for name in (metrics or "fd").split(",")
@@ -60,7 +63,10 @@ def evaluate(
             settings |= {"protocol": protocol, "steps": _numbers(steps)}
             settings["reference"] = str(Path(against).absolute()) if against else None
             given = {k: v for k, v in settings.items() if v is not None}
-            found = evaluating.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
+            if Path(what).is_file():
+                found = exported.evaluate(what, given, device=device, watch=watch)
+            else:
+                found = evaluating.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
     if processes.rank() == 0:
         show.as_json(found) if json else present(found)
 
@@ -74,6 +80,8 @@ def present(found: dict[str, Any]) -> None:
 
 
 def _are_samples(path: Path) -> bool:
+    if path.suffix in MODELS:
+        return False
     return path.is_file() or (path.is_dir() and not (path / "lock.json").exists())
 
 

@@ -49,6 +49,15 @@ class EfficientnetLite0:
 
     weights: Path | None = setting(None, "the published file; the package's if not given", identity=False)
 
+    def absent(self) -> None:
+        """Nothing, as the weights are a package.
+
+        Raises:
+            DataError: It is not installed.
+        """
+        if not self.weights:
+            _located(None, None)
+
     def require(self, context: Context) -> None:
         """Find the weights.
 

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from genkit.data import PublicFile, locate
+from genkit.data import PublicFile, files, locate
 from genkit.kinds import Context, Spec, setting
 from genkit.training import processes
 from genkit_metrics.features import float32, require_channels, require_images
@@ -42,6 +42,10 @@ class Inception:
     """
 
     weights: Path | None = setting(None, "the published file; found or downloaded if not given", identity=False)
+
+    def absent(self) -> PublicFile | None:
+        """The file that a run would download."""
+        return None if self.weights or files.present(WEIGHTS) else WEIGHTS
 
     def require(self, context: Context) -> None:
         """Find the weights.

@@ -43,8 +43,14 @@ class FusedRAdam(torch.optim.Optimizer):
     (v). The host needs t too; it counts along in a dictionary that is no part of the state and is read
     from `step` once after the state was loaded, so that no step waits for the device.
 
+    Under a scaler of losses (fp16) the kernel leaves p, m and v alone where a gradient is not finite. Such a step
+    counts in t all the same: the host must know t, and would have to wait for the device to learn of it.
+
     Source: Liu et al. 2020 (arXiv 1908.03265), algorithm 2.
     """
+
+    _step_supports_amp_scaling = True  # torch's scaler then sets `found_inf`, 1 or 0 on the device, and does not wait
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -73,28 +79,26 @@ class FusedRAdam(torch.optim.Optimizer):
             alike = defaultdict(list)  # one kernel call for those of one device, dtype and age: usually all
             for p in group["params"]:
                 if p.grad is not None:
-                    alike[p.device, p.dtype, self._advance(p)].append(p)
-            for (_, _, t), params in alike.items():
-                self._update(params, t, group)
+                    state = self.state[p] or self._begun(p)
+                    before = self._steps.get(p)
+                    self._steps[p] = t = 1 + (int(state["step"]) if before is None else before)
+                    alike[p.device, p.dtype, t].append((p, state))
+            for (_, _, t), some in alike.items():
+                params, states = map(list, zip(*some, strict=True))
+                self._update(params, states, t, group)
         return loss
 
-    def _advance(self, p: Tensor) -> int:
-        """The number of this step for p, from 1."""
-        state = self.state[p]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
-            state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-            self._steps[p] = 0
-        elif p not in self._steps:
-            self._steps[p] = int(state["step"])
-        self._steps[p] += 1
-        return self._steps[p]
+    def _begun(self, p: Tensor) -> dict[str, Tensor]:
+        """The state of p before its first step."""
+        self._steps[p], state = 0, self.state[p]
+        state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
+        state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        state["exp_avg_sq"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return state
 
-    def _update(self, params: list[Tensor], t: int, group: dict[str, Any]) -> None:
+    def _update(self, params: list[Tensor], states: list[dict[str, Tensor]], t: int, group: dict[str, Any]) -> None:
         beta1, beta2 = group["betas"]
         rectified = rectification(t, beta2)
-        states = [self.state[p] for p in params]
         steps, means, squares = ([s[name] for s in states] for name in ("step", "exp_avg", "exp_avg_sq"))
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
@@ -111,6 +115,9 @@ class FusedRAdam(torch.optim.Optimizer):
             eps=group["eps"] / math.sqrt(1 - beta2**t),
             amsgrad=False,
             maximize=False,
+            found_inf=self.found_inf,
         )
         if rectified is None:
+            if self.found_inf is not None:
+                means = torch._foreach_mul(means, 1 - self.found_inf)
             torch._foreach_add_(params, means, alpha=-group["lr"] / (1 - beta1**t))

@@ -236,15 +236,3 @@ def unit(x: Tensor, dim: int = -1) -> Tensor:
     """x over its root mean square along an axis, computed in float32 or better."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + 1e-8)).to(x.dtype)
-
-
-class Stage(nn.Module):
-    """A residual block, followed by attention if there is one."""
-
-    def __init__(self, block: Block, attention: Attention | None) -> None:
-        super().__init__()
-        self.block, self.attention = block, attention
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        x = self.block(x, emb)
-        return x if self.attention is None else self.attention(x)

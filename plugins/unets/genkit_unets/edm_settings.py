@@ -72,6 +72,7 @@ class EdmSettings:
     dropout_max_resolution: int | None = setting(
         None, "greatest height, in pixels, of blocks with dropout (iCT's ADM: 16); none: all", check=optional(size(1))
     )
+    recompute: bool = setting(False, "backward computes blocks anew: less memory, more time", identity=False)
 
     def sizes(self, spec: Spec) -> list[tuple[int, int]]:
         """Height and width of each level.

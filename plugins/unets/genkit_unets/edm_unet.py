@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from genkit.keys import Key
 from genkit.kinds import Context
 from genkit_unets.augment import Adapting
-from genkit_unets.blocks import Attention, Block, Fourier, Stage, add, channels_last, conv, norm
+from genkit_unets.blocks import Attention, Block, Fourier, add, channels_last, conv, norm
 from genkit_unets.edm_settings import EdmSettings
 from genkit_unets.embeddings import Conditioning, Positional
 from genkit_unets.resample import Resample, Shrink
+from genkit_unets.stage import Stage
 
 
 class Place(NamedTuple):
@@ -152,4 +153,5 @@ def _stage(settings: EdmSettings, place: Place, heights: list[int]) -> Stage:
         style=style,
     )
     head = settings.head(place.out)
-    return Stage(block, Attention(place.out, head, qk_norm=settings.qk_norm, style=style) if place.attention else None)
+    attention = Attention(place.out, head, qk_norm=settings.qk_norm, style=style) if place.attention else None
+    return Stage(block, attention, settings.recompute)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genkit.data import pickles
 from genkit.errors import DataError
+from genkit_weights import pickles
 
 
 class Stored(NamedTuple):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from genkit.errors import RecipeError
 from genkit.kinds import Context, setting
 from genkit_unets.augment import Adapting
-from genkit_unets.blocks import Attention, Block, Embedding, Stage, channels_last, conv, norm, seeded
+from genkit_unets.blocks import Attention, Block, Embedding, channels_last, conv, norm, seeded
 from genkit_unets.limits import size
+from genkit_unets.stage import Stage
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +48,7 @@ class UNet:
     double_norm: bool = setting(
         False, "the embedding scales and shifts after the second norm, by vectors of root mean square 1 (sCM)"
     )
+    recompute: bool = setting(False, "backward computes blocks anew: less memory, more time", identity=False)
 
     def build(self, context: Context) -> nn.Module:
         """The network, with weights from `context.seed` alone.
@@ -101,7 +103,8 @@ class UNetModule(Adapting):
                 (Block(c, out, emb, settings.dropout, double_norm=settings.double_norm), attention[level])
                 for c in channels
             )
-            return nn.ModuleList(Stage(block, Attention(out) if attended else None) for block, attended in made)
+            again = settings.recompute
+            return nn.ModuleList(Stage(block, Attention(out) if attended else None, again) for block, attended in made)
 
         self.halves = [small != large for large, small in itertools.pairwise(sizes)]
         self.embedding = Embedding(width, emb, settings.fourier_scale, context)

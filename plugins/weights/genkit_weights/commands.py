@@ -63,9 +63,8 @@ def info(file: Annotated[Path, typer.Argument(help="A .safetensors file.")], as_
     if as_json:
         show.as_json(found)
         return
-    show.table(
-        [["", str(file)], *([name, str(value)] for name, value in found.items() if name not in ("network", "tables"))]
-    )
+    apart = ("network", "tables", "recipe")
+    show.table([["", str(file)], *([name, str(value)] for name, value in found.items() if name not in apart)])
     print(recipe_of(found), end="")
 
 

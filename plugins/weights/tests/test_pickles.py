@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-from genkit.data import pickles
 from genkit.errors import DataError
+from genkit_weights import pickles
 
 
 def length(value):
