@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import attrs
 from attrs.validators import gt
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from genkit.kinds import setting
+from genkit.kinds import TrackedRun, setting
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 @attrs.frozen(kw_only=True)
@@ -24,42 +25,33 @@ class TensorBoard:
 
     flush_sec: int = setting(30, "seconds after which what was told is on disk", check=gt(0), identity=False)
 
-    def open(self, folder: Path, recipe: Mapping[str, Any]) -> Session:
-        return Session(folder / "tensorboard", recipe, self.flush_sec)
+    def open(self, run: TrackedRun) -> Session:
+        """A run's event files; what an earlier process told of the steps that are taken again is hidden."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = run.folder / "tensorboard"
+        begun = any(folder.glob("events.out.tfevents.*"))
+        again = run.k + 1 if begun else None  # TensorBoard forgets what it was told from this step on
+        writer = SummaryWriter(str(folder), purge_step=again, flush_secs=self.flush_sec)
+        if not begun:
+            writer.add_text("recipe", f"```json\n{json.dumps(run.recipe, indent=2, default=str)}\n```", run.k)
+        if run.study:
+            writer.add_text("study", f"{run.study}: {run.arm}", run.k)
+        return Session(writer)
 
 
+@attrs.frozen
 class Session:
-    """A run's event files.
+    """A run's event files."""
 
-    They are opened by the first figure or picture: in a resumed run its step says from where on what an
-    earlier process wrote is to be forgotten (TensorBoard's `purge_step`), for those steps come again.
-    """
-
-    def __init__(self, folder: Path, recipe: Mapping[str, Any], flush_sec: int) -> None:
-        self._folder, self._recipe, self._flush_sec = folder, recipe, flush_sec
-        self._writer: SummaryWriter | None = None
+    writer: SummaryWriter
 
     def scalars(self, k: int, figures: Mapping[str, float]) -> None:
-        """Figures of step k."""
-        writer = self._at(k)
         for name, value in figures.items():
-            writer.add_scalar(name, float(value), k)
+            self.writer.add_scalar(name, float(value), k)
 
     def images(self, k: int, name: str, picture: Tensor) -> None:
-        """A picture of step k: uint8 (C, H, W), grey or RGB."""
-        self._at(k).add_image(name, picture.cpu(), k)
+        self.writer.add_image(name, picture.cpu(), k)
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def _at(self, k: int) -> SummaryWriter:
-        if self._writer is None:
-            resumed = any(self._folder.glob("events.out.tfevents.*"))
-            self._writer = SummaryWriter(
-                str(self._folder), purge_step=k if resumed else None, flush_secs=self._flush_sec
-            )
-            if not resumed:
-                text = json.dumps(self._recipe, indent=2, default=str)
-                self._writer.add_text("recipe", f"```json\n{text}\n```", k)
-        return self._writer
+    def close(self, outcome: str) -> None:
+        self.writer.close()

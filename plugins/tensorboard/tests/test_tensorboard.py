@@ -11,9 +11,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import genkit_tensorboard
+from genkit.kinds import TrackedRun
 from genkit_tensorboard.tracker import TensorBoard
 
 RECIPE = {"name": "tiny", "loss": {"use": "l2"}}
+
+
+def opened(folder, k=0, **more):
+    return TensorBoard().open(TrackedRun(folder=folder, key="abc-1", recipe=RECIPE, k=k, **more))
 
 
 def read(folder):
@@ -27,10 +32,10 @@ def curve(folder, name):
 
 
 def test_figures_come_back_by_name_and_step(tmp_path):
-    session = TensorBoard().open(tmp_path, RECIPE)
+    session = opened(tmp_path)
     session.scalars(0, {"loss": 2.0, "fd": 10.0})
     session.scalars(5, {"loss": 1.0})
-    session.close()
+    session.close("done")
     assert curve(tmp_path, "loss") == [(0, 2.0), (5, 1.0)]
     assert curve(tmp_path, "fd") == [(0, 10.0)]
 
@@ -38,9 +43,9 @@ def test_figures_come_back_by_name_and_step(tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_come_back_as_they_were(tmp_path, channels):
     picture = torch.randint(0, 256, (channels, 6, 9), dtype=torch.uint8)
-    session = TensorBoard().open(tmp_path, RECIPE)
+    session = opened(tmp_path)
     session.images(7, "samples", picture)
-    session.close()
+    session.close("done")
     (event,) = read(tmp_path).Images("samples")
     pixels = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB"))
     assert event.step == 7
@@ -48,28 +53,29 @@ def test_pictures_come_back_as_they_were(tmp_path, channels):
 
 
 def test_resumed_run_hides_the_steps_that_it_takes_again(tmp_path):
-    first = TensorBoard().open(tmp_path, RECIPE)
+    first = opened(tmp_path)
     for k in range(6):
         first.scalars(k, {"loss": 100.0 + k})
-    first.close()
-    second = TensorBoard().open(tmp_path, RECIPE)
+    first.close("done")
+    second = opened(tmp_path, k=2)
     for k in range(3, 5):
         second.scalars(k, {"loss": 200.0 + k})
-    second.close()
+    second.close("done")
     assert curve(tmp_path, "loss") == [(0, 100.0), (1, 101.0), (2, 102.0), (3, 203.0), (4, 204.0)]
 
 
-def test_run_of_which_nothing_was_told_leaves_no_files(tmp_path):
-    TensorBoard().open(tmp_path, RECIPE).close()
-    assert not list(tmp_path.iterdir())
-
-
 def test_recipe_stands_beside_the_curves(tmp_path):
-    session = TensorBoard().open(tmp_path, RECIPE)
+    session = opened(tmp_path)
     session.scalars(0, {"loss": 1.0})
-    session.close()
+    session.close("done")
     (event,) = read(tmp_path).Tensors("recipe/text_summary")
     assert b'"use": "l2"' in event.tensor_proto.string_val[0]
+
+
+def test_study_and_arm_stand_beside_the_curves(tmp_path):
+    opened(tmp_path, study="losses", arm="loss=l2").close("done")
+    (event,) = read(tmp_path).Tensors("study/text_summary")
+    assert event.tensor_proto.string_val[0] == b"losses: loss=l2"
 
 
 def test_summary_is_the_first_line_of_the_docstring():

@@ -1,0 +1,26 @@
+"""Exported models, read again by what their file or folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genkit.data.weights import FOREIGN
+from genkit.denoiser import Denoiser
+from genkit.errors import DataError
+from genkit.kinds import names
+from genkit_export import onnx_graph, program, tensors
+
+_FILES = {".safetensors": tensors.read, ".pt2": program.read, ".onnx": onnx_graph.read}
+
+
+def opened(path: Path) -> Denoiser | None:
+    """The denoiser of a file that was exported; None where there is no such file.
+
+    Raises:
+        GenkitError: It cannot be read, or is of a form that is to be converted first.
+    """
+    if not path.is_file():
+        return None
+    if path.suffix not in _FILES:
+        raise DataError(path, "is no .safetensors file", f"genkit weights convert makes one of {names(FOREIGN)}")
+    return _FILES[path.suffix](path)
