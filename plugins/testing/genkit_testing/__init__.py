@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from genkit.hookspecs import hookimpl
+from genkit.hookspecs import Offer, hookimpl, lazy
 
 GENKIT_API = 1
 
@@ -12,3 +12,11 @@ def genkit_try(planned: Any) -> None:
     from genkit_testing import tryout
 
     tryout.check(planned)
+
+
+@hookimpl
+def genkit_commands() -> Offer:
+    return {
+        "plugins new": lazy("genkit_testing.new:new", "A new plugin in a folder of its own."),
+        "plugins check": lazy("genkit_testing.checking:check", "Hold a plugin against all that it owes."),
+    }

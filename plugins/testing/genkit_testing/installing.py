@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from genkit.hookspecs import API, Lazy, hookimpl
 from genkit.kernel import registry
 
 
@@ -37,3 +40,25 @@ def present(*folders: Path) -> Iterator[None]:
             if str(getattr(module, "__file__", None) or "").startswith(tuple(added)):
                 del sys.modules[name]
         registry.forget()
+
+
+@contextmanager
+def offering(folder: Path) -> Iterator[Callable[[str, str, type], None]]:
+    """Have classes be components for a while: within, what is given is called `(kind, name, cls)`."""
+    module = types.ModuleType("genkit_offered")
+    by_kind: dict[str, dict[str, Lazy]] = {}
+    vars(module).update(GENKIT_API=API, genkit_components=hookimpl(lambda: by_kind))
+
+    def offer(kind: str, name: str, cls: type) -> None:
+        attribute = f"{cls.__name__}_{len(vars(module))}"
+        setattr(module, attribute, cls)
+        summary = (inspect.getdoc(cls) or "").split("\n")[0]
+        by_kind.setdefault(kind, {})[name] = Lazy(f"{module.__name__}:{attribute}", summary)
+        registry.forget()
+
+    sys.modules[module.__name__] = module
+    try:
+        with present(provide(folder, "offered", module.__name__)):
+            yield offer
+    finally:
+        del sys.modules[module.__name__]

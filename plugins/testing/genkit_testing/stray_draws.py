@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from genkit import keys
 from genkit.errors import PluginError
-from genkit.kernel import registry
+from genkit.kernel import blame
 
 WHAT = "draws from a default generator: no resumed run would be the same"
 HINT = "draw with key.normal or key.uniform; dropout alone may use them, within key.reseeded"
@@ -59,8 +59,13 @@ class _Watch(TorchFunctionMode):
         if not self.drew and not keys.is_reseeded():
             after = [generator.get_state() for generator in self.generators]
             if any(not bool(a.eq(b).all()) for a, b in zip(before, after, strict=True)):
-                self.drew = registry.culprit(sys._getframe(1))
+                self.drew = blame.culprit(sys._getframe(1))
         return result
+
+
+def everywhere() -> tuple[Any, ...]:
+    """The states of the default generators of torch, on a CPU, of numpy and of Python."""
+    return torch.get_rng_state().numpy().tobytes(), *_elsewhere()
 
 
 def _elsewhere() -> tuple[Any, ...]:

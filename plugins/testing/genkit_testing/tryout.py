@@ -13,7 +13,7 @@ from torch import Tensor
 from genkit.denoiser import Program
 from genkit.errors import DataError, PluginError
 from genkit.evaluation import images, sampling
-from genkit.kernel import registry, resolving
+from genkit.kernel import blame, registry, resolving
 from genkit.keys import Key
 from genkit.kinds import At, Sampled
 from genkit.runs.planning import Plan
@@ -25,7 +25,7 @@ STEPS, FEW = 2, 64
 _U = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
 
 
-@registry.blamed()
+@blame.blamed()
 def check(planned: Plan) -> None:
     """Try what a recipe asks for, at the size that it asks for; nothing of it is kept.
 
@@ -33,7 +33,7 @@ def check(planned: Plan) -> None:
         PluginError: A component does something wrong: where it stands, what it is, who brings it, and what it owes.
         GenkitError: Anything else that would end the run later.
     """
-    with planned.threads():
+    with planned.settled():
         program = planned.program()
         planned = attrs.evolve(planned, context=attrs.evolve(planned.context, student=program.student))
         with stray_draws.none_outside_keys(planned.context.device):
@@ -86,7 +86,7 @@ def _hold(planned: Plan, component: Any, law: _Law, small: Any, key: str = "") -
     """
     info = registry.info_of(component)
     where, duty = registry.named(info, key), f"a {info.kind} owes: {registry.kinds()[info.kind].summary}"
-    with registry.blamed(where, duty), stray_draws.none_elsewhere(where), _seeded(planned), torch.no_grad():
+    with blame.blamed(where, duty), stray_draws.none_elsewhere(where), _seeded(planned), torch.no_grad():
         fault = law(registry.build(component, planned.context), small)
     if fault:
         raise PluginError(where, fault, duty)

@@ -8,7 +8,7 @@ from genkit.testing import laws
 
 # These need files, weights or data of their own: their plugins test them.
 NEEDED = {"image-folder", "hdf5", "cifar10", "fashion-mnist", "imagenet64", "inception", "classifier", "lpips", "vgg16"}
-NEEDED |= {"dinov2", "clip"}
+NEEDED |= {"dinov2", "clip", "wandb", "trackio", "mlflow", "slurm"}
 NEEDED |= {("network", "truncated")}
 SMALL = {"model_channels": 16, "num_blocks": 1, "attn_resolutions": (4,), "channels_per_head": 8}
 SETTINGS = {"ncsnpp": SMALL, "ddpmpp": SMALL, "adm": SMALL}  # their own are for graphics cards
@@ -29,6 +29,20 @@ def test_a_law_can_fail():
 
     with pytest.raises(AssertionError, match=r"N\(k\) falls"):
         laws.curriculum(Shrinking())
+
+
+def test_a_tracker_that_counts_on_a_loss_is_found():
+    class Losses:
+        def open(self, run):
+            return self
+
+        def scalars(self, k, figures):
+            self.last = figures["loss"]
+
+        images = close = lambda *told: None
+
+    with pytest.raises(KeyError, match="loss"):
+        laws.tracker(Losses())
 
 
 def test_an_optimizer_that_forgets_a_weight_is_found():

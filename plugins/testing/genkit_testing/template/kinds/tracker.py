@@ -1,0 +1,24 @@
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Example:
+    """The loss as a file of comma-separated values."""
+
+    def open(self, run):
+        return ExampleSession((run.folder / "loss.csv").open("a"))
+
+
+@attrs.frozen
+class ExampleSession:
+    file: object
+
+    def scalars(self, k, figures):
+        if "loss" in figures:
+            self.file.write(f"{k},{figures['loss']}\n")
+
+    def images(self, k, name, picture):
+        pass
+
+    def close(self, outcome):
+        self.file.close()

@@ -1,0 +1,1 @@
+"""Recipes of genkit-lab-api-1."""
