@@ -235,6 +235,11 @@ def final(folder):
     return newest.name, tensors(newest / "state.safetensors"), json.loads((newest / "state.json").read_text()), figures
 
 
+def finals():
+    """What each run under `runs` came to, by the name of its folder."""
+    return {folder.name: final(folder) for folder in Path("runs").iterdir() if (folder / "lock.json").is_file()}
+
+
 def same(one, other):
     """Two finals are equal, bit for bit."""
     assert one[0] == other[0] and one[2:] == other[2:], (one[0], other[0], one[2:], other[2:])

@@ -6,7 +6,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from driver import RING, Forked, dice, events, final, flip, genkit, same, steps, told, whole, within
+from driver import RING, Forked, dice, events, final, finals, flip, genkit, same, steps, told, whole, within
+
+from genkit.testing import provide
 
 RUN = [*RING, "train.steps=200", "train.save_every_steps=10", "evaluate.every_steps=40", "evaluate.samples=2000"]
 ECT = ["pairs.use=ect", "curriculum.use=powers", "parameterization.use=edm", "loss.c=0"]
@@ -68,8 +70,19 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(request,
     print(len(hits), "kills:", dict(collections.Counter(hits)))
 
 
-def finals():
-    return {folder.name: final(folder) for folder in Path("runs").iterdir() if (folder / "lock.json").is_file()}
+def test_a_run_that_is_killed_while_a_checkpoint_is_written_behind_it_ends_with_the_same_bits(tmp_path):
+    """The write of step 40 stands still while steps are taken, and ends with the process: step 20 counts."""
+    run = [*RING, "dataset=staged", "train.log_every_steps=5"]
+    site = [provide(tmp_path / "site", "staged", "probe_staged")]
+    genkit(*run, "--out", "undisturbed", path=site)
+    killed = Forked([*run, "--out", "killed"], path=site, FAULT="save:40 3 SIGKILL").wait()
+    assert killed.code == -signal.SIGKILL
+    assert max(e["k"] for e in told("killed", "step")) > 40 and phase("killed") == "save"
+    assert [path.name for path in steps("killed")] == ["step-0000020"]
+    genkit(*run, "--out", "killed", path=site)
+    assert told("killed", "resume", k=20)
+    same(final("undisturbed"), final("killed"))
+    whole("killed")
 
 
 def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(request, thorough):

@@ -234,9 +234,16 @@ def test_a_hook_that_raises_ends_the_run_as_failed(hook, does, code, names):
 
 
 def test_a_tracker_that_raises_is_dropped_and_told():
-    body = "def open(self, folder, recipe): raise OSError('no connection')"
+    body = "def open(self, run): raise OSError('no connection')"
     genkit(*RUN, "trackers.mine.use=bad", path=plugin(component("tracker", body)))
     assert [e for e in told("run", "notice") if "no connection" in e["text"]]
+
+
+def test_a_tracker_of_the_contract_of_before_is_dropped_in_a_line_that_says_what_it_owes():
+    body = "def open(self, folder, recipe): raise OSError('never reached')"
+    genkit(*RUN, "trackers.mine.use=bad", path=plugin(component("tracker", body)))
+    (line,) = [e["text"] for e in told("run", "notice") if "tracker mine" in e["text"]]
+    assert "takes a folder and a recipe, as it did before; it is open(self, run)" in line
 
 
 @point(14, "sampling needs the loss")

@@ -4,12 +4,14 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent import futures
 from pathlib import Path
 
 import pytest
 import torch
 
 import genkit
+from genkit.data import records
 from genkit.errors import CheckpointError
 from genkit.runs import callbacks, evaluating, loop, planning, store
 from genkit.runs.callbacks import Hooks
@@ -132,6 +134,57 @@ def test_the_next_save_waits_for_the_one_before_and_a_failure_is_told(planned, m
     with pytest.raises(CheckpointError, match="No space left"), Saver(planned, Hooks(lambda **what: None)) as saver:
         saver.save(state)
     assert [checkpoint.step_of(p) for p in checkpoint.present(Path("out/checkpoints"))] == [9, 10]
+
+
+def test_a_failed_write_ends_the_run_at_the_next_step(monkeypatch):
+    """The step after a save waits until the write has failed: the next one is not taken, though nothing else is due."""
+
+    gate = threading.Event()
+
+    def full(*given):
+        gate.wait(60)
+        raise OSError(28, "No space left on device")
+
+    step, save, savers = loop.train, Saver.save, []
+
+    def saved(saver, *given, **more):
+        savers.append(saver)
+        save(saver, *given, **more)
+
+    def steps(state, *args):
+        for figures in step(state, *args):
+            if state.k == 5:
+                gate.set()
+                futures.wait(savers[0]._begun)
+            assert state.k < 6
+            yield figures
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Saver, "save", saved)
+    monkeypatch.setattr(loop, "train", steps)
+    with pytest.raises(CheckpointError, match="No space left"):
+        genkit.run(genkit.load_recipe("ict_digits", SMALL), "out", device="cpu")
+    assert [(e["outcome"], e["k"]) for e in store.events(Path("out")) if e["event"] == "end"] == [("failed", 5)]
+    assert not checkpoint.present(Path("out/checkpoints"))
+
+
+def test_what_a_kill_left_of_the_last_evaluation_is_told_all_the_same(monkeypatch):
+    """Killed as the file of the figures stands: the run that goes on finds them, and need not tell of them again."""
+    write = records.write
+
+    def killed(path, what):
+        write(path, what)
+        if path.parent.name == "evaluations":
+            raise KeyboardInterrupt
+
+    few = ["train.steps=10", "train.batch_size=8", "network.width=16", "evaluate.samples=100"]
+    recipe = genkit.load_recipe("ict_ring", few)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(records, "write", killed)
+        genkit.run(recipe, "out", device="cpu")
+    result = genkit.run(recipe, "out", device="cpu")
+    told = [e["figures"] for e in store.events(Path("out")) if e["event"] == "evaluated" and e["k"] == 10]
+    assert told == [result.figures]
 
 
 def test_a_run_that_ends_between_saves_waits_for_what_it_began(planned, monkeypatch):

@@ -55,6 +55,9 @@ class Lonely:
             if alone == rank and at is not None and at.k == 30:
                 if how == "stuck":
                     Path("fifo").read_text()
+                if how == "backward":
+                    x.register_hook(lambda grad: Path("fifo").read_text())
+                    return (x - y).square().flatten(1).mean(1)
                 raise {"bug": ValueError("of mine"), "late": DataError("data.h5", "is torn")}[how]
             return (x - y).square().flatten(1).mean(1)
 
@@ -129,10 +132,11 @@ def test_a_process_that_is_stopped_is_named_with_the_step(start, rank):
     assert re.search(rf"step \d+: rank {rank} did not come within 0.1 minutes \(train.timeout_min\)", line)
 
 
-def test_a_process_that_lives_and_hangs_is_named_by_who_waits(start):
+@pytest.mark.parametrize("how", ["stuck", "backward"])
+def test_a_process_that_lives_and_hangs_is_named_by_who_waits(start, how):
     os.mkfifo("fifo")
     stuck = [*ENDLESS, "train.batch_size=33", "loss.use=lonely"]
-    run = start(*TORCHRUN[:3], "--nproc-per-node=3", *TORCHRUN[3:], *stuck, LONELY="1 stuck")
+    run = start(*TORCHRUN[:3], "--nproc-per-node=3", *TORCHRUN[3:], *stuck, LONELY=f"1 {how}")
     told = [line for line in ended(run, 1) if "did not come" in line]
     assert {line.partition(":")[0] for line in told} <= {"genkit", "genkit (rank 2)"}
     assert told and all("step 30: rank 1 did not come" in line for line in told)  # torchrun ends who is second

@@ -1,4 +1,4 @@
-"""Reports: every run on one offline page, charts, and `genkit report`."""
+"""Reports: every run on one offline page, charts, `genkit report`, progress, and what a notebook shows."""
 
 from pathlib import Path
 
@@ -12,6 +12,21 @@ def genkit_report(folder: Path) -> Path:
     from genkit_reports import page
 
     return page.write(folder)
+
+
+@hookimpl
+def genkit_progress(stream):  # type: ignore[no-untyped-def]
+    from genkit_reports import live
+
+    return live.progress(stream)
+
+
+@hookimpl
+def genkit_html(result: object) -> str | None:
+    from genkit import RunResult
+    from genkit_reports import notebook
+
+    return notebook.of_result(result) if isinstance(result, RunResult) else None
 
 
 @hookimpl

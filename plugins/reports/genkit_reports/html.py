@@ -10,10 +10,14 @@ from pathlib import Path
 CSS = Path(__file__).with_name("report.css")
 
 
-def document(title: str, body: str, style: str = "", script: str = "") -> str:
-    """A whole page that opens offline and loads nothing: its own style and, if one is given, its own script."""
+def document(title: str, body: str, style: str = "", script: str = "", pictures: str = "data:") -> str:
+    """A whole page that opens offline and loads nothing: its own style and, if one is given, its own script.
+
+    Args:
+        pictures: Where pictures may be, as a content security policy says it: in the page itself.
+    """
     runs = " script-src 'unsafe-inline';" if script else ""
-    policy = f"default-src 'none'; style-src 'unsafe-inline';{runs} img-src data:"
+    policy = f"default-src 'none'; style-src 'unsafe-inline';{runs} img-src {pictures}"
     script = f"<script>{script}</script>" if script else ""
     return f"""<!doctype html>
 <html lang=en><head><meta charset=utf-8>

@@ -13,9 +13,10 @@ from html import escape
 from pathlib import Path
 
 from genkit.data import atomic
-from genkit.errors import CheckpointError
+from genkit.errors import CheckpointError, GenkitError
 from genkit.evaluation import results
 from genkit.evaluation.results import GAP, Table, finite, step_words, table
+from genkit.kernel import loading
 from genkit_reports import html
 from genkit_reports.charts import Points, Series, chart, running_median
 from genkit_reports.history import History, read
@@ -87,12 +88,25 @@ def _header(history: History) -> str:
     run = f"<code>{escape(str(history.lock['id']))}</code>" if history.lock.get("id") else ""
     state = f'<span class="state {tone}">{escape(history.state)}</span>'
     chips = f'<ul class=chips aria-label="components">{chips}</ul>' if chips else ""
-    title = f"<h1>{escape(_name(history))}</h1><p>{_summary(history)}</p>"
+    title = f"<h1>{escape(_title(history))}</h1><p>{_summary(history)}</p>"
     return f"<header><p class=over>{run}{state}</p>{title}{chips}</header>"
 
 
-def _name(history: History) -> str:
-    return str(history.lock.get("name") or history.recipe.get("name") or history.folder.resolve().name)
+def _title(history: History) -> str:
+    """The run's name; with its data, where those are not the ones of the installed recipe of that name."""
+    name = str(history.lock.get("name") or history.recipe.get("name") or history.folder.resolve().name)
+    data, usual = table(history.recipe.get("dataset")).get("use"), _usual_data(name)
+    return f"{name} on {data}" if data and usual and data != usual else name
+
+
+def _usual_data(recipe: str) -> str:
+    """The data set of an installed recipe; empty where there is none of that name, or it cannot be read."""
+    try:
+        found = loading.installed().get(recipe)
+        data = loading.layers_of(found[1])[0].tree.get("dataset", "") if found else ""
+    except GenkitError:
+        return ""
+    return str(table(data).get("use", "") if not isinstance(data, str) else data)
 
 
 def _figures(history: History) -> str:
@@ -117,7 +131,9 @@ def _grids(history: History) -> str:
         html.picture(p, f"Grid of final samples drawn in {step_words(n)}", f"drawn in {step_words(n)}")
         for n, p in found
     )
-    return html.section("Samples", "".join(figures), "grids")
+    real = history.folder / "samples" / "data.png"
+    beside = html.picture(real, "Grid of training images", "training images") if found and real.is_file() else ""
+    return html.section("Samples", "".join(figures) + beside, "grids")
 
 
 def _film(history: History) -> str:
@@ -196,7 +212,7 @@ def page(history: History) -> str:
     hero = _figures(history) + _grids(history)
     body = f"{_header(history)}<div class=hero>{hero}</div>{_curves(history)}{_progress(history)}{_film(history)}"
     empty = "" if history.steps or hero else "<p>Nothing is recorded yet.</p>"
-    return html.document(f"{_name(history)} – genkit", f"{body}{empty}{_details(history)}")
+    return html.document(f"{_title(history)} – genkit", f"{body}{empty}{_details(history)}")
 
 
 def write(folder: Path, out: Path | None = None) -> Path:

@@ -70,6 +70,23 @@ def test_the_page_shows_figures_pictures_curves_recipe_and_lock(folder):
         assert part in html, part
 
 
+def test_samples_are_beside_training_images(folder):
+    pictures.write(folder / "samples" / "data.png", torch.zeros(1, 4, 4, dtype=torch.uint8))
+    assert page(folder).count("<img ") == 4 and "training images" in page(folder)
+
+
+def test_data_that_are_not_those_of_the_named_recipe_are_in_the_title(folder):
+    assert "<h1>mine</h1>" in page(folder)
+    for name, use, title in (
+        ("ict_digits", "digits", "ict_digits"),
+        ("ict_digits", "ring", "ict_digits on ring"),
+        ("ict_digits_of_mine", "ring", "ict_digits_of_mine"),
+    ):
+        (folder / "lock.json").write_text(json.dumps({"name": name}))
+        (folder / "recipe.toml").write_text(f'[dataset]\nuse = "{use}"\n')
+        assert f"<h1>{title}</h1>" in page(folder) and f"<title>{title} – genkit" in page(folder)
+
+
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs(folder):
     html = page(folder)
     assert not re.search(r"https?://|file:|//[a-z]|<script|@import|url\(|\bon\w+=", html)

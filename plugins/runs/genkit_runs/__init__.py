@@ -2,9 +2,18 @@
 
 And `genkit doctor`: whether runs will do well here."""
 
+from typing import Any
+
 from genkit.hookspecs import Offer, hookimpl, lazy
 
 GENKIT_API = 1
+
+
+@hookimpl
+def genkit_notes(planned: Any, training: bool) -> list[str]:
+    from genkit_runs import shorter
+
+    return shorter.told(planned) if training else []
 
 
 @hookimpl

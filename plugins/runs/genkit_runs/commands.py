@@ -40,7 +40,7 @@ def list_(
     known = housekeeping.studies()
     chosen = housekeeping.of_study(known, study) if study else None
     found = [s for s in store.runs(lambda text: show.say(f"note: {text}")) if every or ".old" not in s.folder.suffix]
-    told = housekeeping.in_what(found)
+    told = housekeeping.in_what(housekeeping.recipes(found))
     found = [s for s in found if recipe in ("", s.name) and state in ("", s.state)]
     found = [s for s in found if chosen is None or s.folder.resolve() in chosen.trials]
     if json:
@@ -67,7 +67,8 @@ def _listed(lines: list[Any], told: dict[Path, str], limit: int) -> None:
             figures = _figures(s.figures, s.apart)
             rows.append([s.folder.name, s.state, f"{s.k}/{s.steps}", told.get(s.folder, ""), figures])
         else:
-            rows.append([f"study {s.folder.name}", s.state, "", f"{s.arms} arms, {s.seeds} seeds", ""])
+            size = f"{s.arms} arms, {s.seeds} seed{'s' * (s.seeds != 1)}"
+            rows.append([f"study {s.folder.name}", s.state, "", size, ""])
     show.table(rows)
     if limit and len(lines) > limit:
         show.say(f"{len(lines) - limit} more; --limit {limit} leaves them out")
@@ -128,28 +129,41 @@ def _text(value: Any) -> str:
 
 
 @app.command()
-def diff(a: Run, b: Run, json: Json = False) -> None:
-    """In what two runs' recipes and figures differ."""
-    from genkit.evaluation import results
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two runs or more.", metavar="RUN RUN...")],
+    json: Json = False,
+) -> None:
+    """In what runs differ, side by side: their recipes and their figures."""
+    from genkit.errors import RecipeError
     from genkit.runs import store
-    from genkit_runs import housekeeping
+    from genkit_runs import overview
 
-    folders = [store.find(run) for run in (a, b)]
-    recipes = [housekeeping.flat(store.recipe_file(folder)) for folder in folders]
-    figures = [results.figures_of({"steps": _steps(store.summary(folder).figures)}) for folder in folders]
-    found = {
-        kind: {key: [side.get(key) for side in sides] for key in housekeeping.differing(sides)}
-        for kind, sides in (("recipe", recipes), ("figures", figures))
-    }
+    if len(runs) < 2:
+        raise RecipeError("runs compare", "one run alone differs in nothing", "name two or more")
+    rows = overview.told([store.summary(store.find(run)) for run in runs], [])
+    found = overview.apart(rows)
     if json:
         show.as_json(found)
         return
-    rows = [[key, *map(_number, both)] for kind in found.values() for key, both in kind.items()]
-    show.table([["", *(folder.name for folder in folders)], *rows])
+    lines = [[key, *map(_number, values)] for kind in found.values() for key, values in kind.items()]
+    show.table([["", *(row.summary.folder.name for row in rows)], *lines])
 
 
-def _steps(figures: dict[str, dict[str, float]]) -> dict[str, Any]:
-    return {n: {"figures": f} for n, f in figures.items()}
+@app.command()
+def page(
+    out: Annotated[Path | None, typer.Option(help="Where to; index.html of the store if not given.")] = None,
+) -> None:
+    """Write all runs and studies of the store on one page, to filter, sort and compare; it opens offline."""
+    from genkit.runs import store
+    from genkit_runs import housekeeping, overview
+    from genkit_runs import page as pages
+
+    def damaged(text: str) -> None:
+        show.say(f"note: {text}")
+
+    found = [s for s in store.runs(damaged) if ".old" not in s.folder.suffix]
+    known = housekeeping.studies()
+    print(pages.write(overview.told(found, known), known, out))
 
 
 def _number(value: object) -> str:

@@ -36,13 +36,18 @@ def differing(rows: Iterable[Flat]) -> list[str]:
     return sorted(apart, key=lambda key: not key.endswith(".use"))
 
 
-def in_what(found: Iterable[store.Summary]) -> dict[Path, str]:
-    """In what each run differs from the others of its name: "train.seed=1", at most three keys."""
-    named: dict[str, dict[Path, Flat]] = {}
+def recipes(found: Iterable[store.Summary]) -> Iterator[tuple[store.Summary, Flat]]:
+    """Runs with their recipes; those whose recipe cannot be read are left out, and say so where they are used."""
     for s in found:
-        with contextlib.suppress(CheckpointError):  # it says so itself where it is used
-            recipe = flat(store.recipe_file(s.folder))
-            named.setdefault(s.name, {})[s.folder] = {k: v for k, v in recipe.items() if k.split(".")[0] not in ASIDE}
+        with contextlib.suppress(CheckpointError):
+            yield s, flat(store.recipe_file(s.folder))
+
+
+def in_what(found: Iterable[tuple[store.Summary, Flat]]) -> dict[Path, str]:
+    """In what the recipe of each run differs from the others of its name: "train.seed=1", at most three keys."""
+    named: dict[str, dict[Path, Flat]] = {}
+    for s, recipe in found:
+        named.setdefault(s.name, {})[s.folder] = {k: v for k, v in recipe.items() if k.split(".")[0] not in ASIDE}
     told = {}
     for rows in named.values():
         keys = differing(rows.values())

@@ -24,22 +24,34 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="grid.png, samples.h5, or a folder of PNGs.")] = None,
     device: Device = None,
 ) -> None:
-    """Draw samples of a run."""
+    """Draw samples of a run, or of a model that was exported."""
     from genkit.evaluation import pictures, sampling
     from genkit.runs import models, store
 
-    folder = store.find(run)
-    levels = _steps(steps)
-    denoiser = models.load(folder, weights, device, checkpoint)
-    at = "" if checkpoint == "latest" else f"-{checkpoint}"
-    out = pictures.writable(out or folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}{at}.png")
+    levels, path = steps_of(steps), Path(run)
+    if path.is_file():
+        _as_it_is(weights=weights != "ema", checkpoint=checkpoint != "latest")
+        name, place = path.name, Path(f"{path.stem}-steps{steps}-seed{seed}.png")
+    else:
+        folder = store.find(run)
+        at = "" if checkpoint == "latest" else f"-{checkpoint}"
+        name, place = folder.name, folder / "samples" / f"sample-steps{steps}-seed{seed}-{weights}{at}.png"
+    denoiser = models.load(run, weights, device, checkpoint)
+    out = pictures.writable(out or place)
     for text in sampling.unrecorded(denoiser):
         show.say(f"note: {text}")
     batch = sampling.samples(denoiser, count, levels, seed, _label(label))
-    told = {"run": folder.name, "steps": steps, "seed": seed, "weights": weights}
+    told = {"run": name, "steps": steps, "seed": seed, "weights": weights}
     told["label"] = "all" if label is None else label
     pictures.save(out, batch.x, told, batch.cond.get("label"))
     print(out)
+
+
+def _as_it_is(**given: bool) -> None:
+    from genkit.errors import RecipeError
+
+    for name in (name for name, there in given.items() if there):
+        raise RecipeError(f"--{name}", "is for runs; a model that was exported is as it is", "leave it out")
 
 
 def _label(text: str | None) -> int | str | None:
@@ -53,7 +65,12 @@ def _label(text: str | None) -> int | str | None:
     return int(str(text))
 
 
-def _steps(text: str) -> int | list[float]:
+def steps_of(text: str) -> int | list[float]:
+    """`--steps`: a number of steps, or the levels after the first.
+
+    Raises:
+        RecipeError: It is neither.
+    """
     from genkit.errors import RecipeError
 
     try:

@@ -53,7 +53,9 @@ def mixed(two):
     """Two runs of one's own, and a study of four trials, one of which has diverged."""
     trials = []
     for seed in range(4):
-        made = genkit.run(load_recipe("ict_ring", [*FEW, "train.steps=2", f"train.seed={seed}"]), trial=True).folder
+        made = genkit.run(
+            load_recipe("ict_ring", [*FEW, "train.steps=2", f"train.seed={seed}"]), trial=("few", "baseline")
+        ).folder
         trials.append({"folder": made.name, "state": "diverged" if seed == 3 else "done"})
     store.event(made, event="end", outcome="diverged")
     study = Path("runs/studies/mine-0123456789")
@@ -90,10 +92,14 @@ def test_a_run_is_shown_with_what_its_recipe_changes(call, two):
     assert "there is none" in call("runs", "show", "nowhere", code=4).err
 
 
-def test_two_runs_are_compared(call, two):
-    found = json.loads(call("runs", "diff", *two, "--json").out)
+def test_runs_are_compared_side_by_side(call, two):
+    found = json.loads(call("runs", "compare", *two, "--json").out)
     assert found["recipe"] == {"train.seed": [0, 1]} and "fd.fd@1" in found["figures"]
-    assert "train.seed" in call("runs", "diff", *two).out
+    third = genkit.run(load_recipe("ict_ring", [*FEW, "loss.c=0.3"])).folder
+    rows = [line.split() for line in call("runs", "compare", *two, third).out.splitlines()]
+    assert rows[0] == [folder.name for folder in (*two, third)] and ["train.seed", "0", "1", "0"] in rows
+    assert ["loss.c", "-", "-", "0.3"] in rows
+    assert "name two or more" in call("runs", "compare", two[0], code=2).err
 
 
 def test_what_is_running_or_in_a_study_is_not_removed(call, two):
@@ -122,14 +128,30 @@ def test_cleaning_keeps_the_last_checkpoint_the_best_and_all_of_an_unfinished_ru
     assert names == [["step-0000004", "step-0000006"], ["step-0000002", "step-0000004"]]
 
 
+def test_a_longer_run_says_that_a_shorter_one_is_there_and_a_run_that_goes_on_does_not(call, two):
+    longer = [*FEW, "train.steps=8", "train.log_every_steps=4"]  # which changes no weights
+    told = call("run", "ict_ring", *longer, "--dry-run").err
+    says = f"{two[0].name} is the same recipe after 6 steps; one of another length is another run, and begins at step 0"
+    assert f"note: {says}: init.from={two[0].name} would begin with its weights" in told
+    assert says in call("run", "ict_ring", *longer).err
+    assert "is the same recipe" not in call("run", "ict_ring", *longer).err  # it is done
+    for other in ("train.seed=2", "loss.c=0.3", "train.steps=4", f"init.from={two[0].name}"):
+        assert "is the same recipe" not in call("run", "ict_ring", *longer, other, "--dry-run").err
+    genkit.run(load_recipe("ict_ring", [*longer, "train.steps=9"]), trial=("few", "baseline"))
+    assert not [e for e in store.events(store.find("latest")) if "is the same recipe after 8" in e.get("text", "")]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["sample", "lates"], "there is none in runs; did you mean 'latest'?"),
         (["runs", "show", "smal"], "did you mean 'small'?"),
-        (["run", "ict_ring", "--steps", "100"], "a setting is a word without dashes: train.steps=..."),
-        (["run", "ict_ring", "--batch-size=8"], "a setting is a word without dashes: train.batch_size=..."),
+        (["run", "ict_ring", "--steps", "100"], "a setting is a word without dashes: train.steps=100"),
+        (["run", "ict_ring", "--batch-size=8"], "a setting is a word without dashes: train.batch_size=8"),
+        (["run", "ict_ring", "--steps", "--json"], "a setting is a word without dashes: train.steps=..."),
         (["run", "ict_ring", "--sizes", "8"], "see genkit run --help"),
+        (["run", "ict_ring", "seed=7"], "seed: unknown key 'seed' of consistency; there are evaluate.seed, train.seed"),
+        (["evaluate", ".", "--against", "ring", "--checkpoint", "best"], "--checkpoint: is for runs"),
         (
             ["evaluate", "small", "--metrics", "kid"],
             "--metrics: is for samples that are there; a run's metrics are",
@@ -151,8 +173,9 @@ def test_recipes_are_listed_by_their_first_sentences(capsys):
         "# A recipe of two things: this,\n# and that (Author et al. 2020, x). More of it.\n#\n# Else.\n\ngenkit = 1\n"
     )
     assert recipes.summary(text) == "A recipe of two things: this, and that (Author et al. 2020, x)."
+    assert recipes.summary("#:schema genkit.schema.json\n# Small: Ours.\ngenkit = 1") == "Small: Ours."
     assert recipes.summary("genkit = 1\n# no head\n") == ""
     with pytest.raises(SystemExit):
         cli.main(["recipe", "list"])
     rows = [line.split("genkit-lab", 1)[1].strip() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert rows and all(row.endswith((".", ":")) for row in rows)
+    assert rows and all(row.endswith(".") for row in rows)

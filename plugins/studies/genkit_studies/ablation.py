@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,11 @@ import attrs
 
 from genkit.errors import RecipeError
 from genkit.kernel import loading as recipes
-from genkit.kernel import registry
 from genkit.kernel.toml import Place
 from genkit.runs import store
-from genkit.training import processes
-from genkit_studies import affordable, factors, files, planning, running
+from genkit_studies import affordable, factors, files, launching, planning, running, tryouts
+from genkit_studies import progress as board
 from genkit_studies.designs import Question
-from genkit_studies.pool import LocalPool, places
 from genkit_studies.study import Arm, Study
 
 QUICK_START = "ict_digits"
@@ -75,26 +73,6 @@ def default_recipe() -> tuple[Path | str, str]:
     return QUICK_START, f"the installed recipe {QUICK_START}"
 
 
-@contextmanager
-def launched(
-    device: str | None = None, jobs: int | None = None, per_device: int = 1, name: str = ""
-) -> Iterator[tuple[Any, str]]:
-    """A launcher, closed at the end, and the device that its trials are told.
-
-    Args:
-        name: A launcher of a plugin; by default the core's own, whose slots the other arguments say.
-    """
-    if name:
-        yield registry.load(registry.find("launcher", name))(), processes.pick_device(device)
-        return
-    chosen, where = places(device, jobs, per_device)
-    pool = LocalPool(where)  # its slots start with the first job: a study that is done needs none
-    try:
-        yield pool, chosen
-    finally:
-        pool.close()
-
-
 def untried(study: Study, only: str = "") -> list[Arm]:
     """Arms that have trials to run, and none that has shown that it runs."""
     wanted = {study.trials[i].arm for i in running.missing(study, only)}
@@ -111,9 +89,11 @@ def ablate(
     seeds: Sequence[int] = (),
     device: str | None = None,
     jobs: int | None = None,
-    per_device: int = 1,
+    per_device: int = 0,
+    launcher: str = "",
     fail_fast: bool = False,
-    watch: Callable[[Study], None] = lambda study: None,
+    watch: Callable[[Study], None] | None = None,
+    progress: bool = True,
     **question: Any,
 ) -> Study:
     """Run the baseline and what differs from it, compare; what is done is not run again.
@@ -123,6 +103,9 @@ def ablate(
         design: "one-at-a-time", "leave-one-out", "add-on" or "grid".
         seeds: A trial of each arm for each; by default the recipe's own.
         jobs: How many trials at a time; by default one on a CPU, one a card otherwise.
+        watch: Called with the study whenever a trial has changed, instead of showing progress.
+        progress: Show it, where there is a terminal or a notebook.
+        launcher: Where trials run, as for `--launcher`; by default in processes here.
         question: More of what `ask` takes: `origin`, `to`, `metric`, `name`.
 
     Raises:
@@ -130,8 +113,13 @@ def ablate(
         Stopped: A signal came; the same call goes on.
     """
     asked = ask(recipe, swaps, overrides, design=design, seeds=tuple(seeds), **question)
-    with launched(device, jobs, per_device) as (launcher, chosen):
-        planned = planning.plan(asked, chosen)
+    with launching.launched(launching.chosen(launcher, asked.launcher, jobs, per_device), device) as (queue, here):
+        planned = planning.plan(asked, here)
         affordable.require(planned, running.missing(planned))
-        running.try_out(planned, launcher, chosen, untried(planned))
-        return running.run(planned, launcher, chosen, fail_fast=fail_fast, watch=watch)
+        measured = {**planned.measured, **tryouts.try_out(planned, queue, untried(planned))}
+        planned, wanted = attrs.evolve(planned, measured=measured), running.missing(planned)
+        queue.share(measured, per_device)
+        shown = progress and not watch and board.shown()
+        silent = nullcontext(watch or (lambda study: None))
+        with board.watching(planned, wanted, measured, queue.slots) if shown else silent as told:
+            return running.run(planned, queue, fail_fast=fail_fast, watch=told, measured=measured)

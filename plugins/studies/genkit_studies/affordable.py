@@ -2,7 +2,7 @@
 
 A component may have any of these:
 
-    absent() -> PublicFile | None: a file that it would download;
+    absent() -> PublicFile | None: a file that it would download, which `genkit recipe check` asks, too;
     stand_in(folder) -> component: itself, or where a file is not here, the same with random weights, just as costly;
     affordable(context) -> dict | None: settings at which it costs a fraction.
 """
@@ -40,18 +40,12 @@ def absent(recipe: Recipe) -> list[PublicFile]:
     return [file for file in asked if file]
 
 
-def told(file: PublicFile) -> str:
-    """What is missing, and the command that gets it."""
-    name = next((name for name, offered in files.offered().items() if offered == file), file.name)
-    return f"needs {file.name} ({file.size / 1e6:.0f} MB), which is not here: genkit weights fetch {name}"
-
-
 def require(study: Study, wanted: list[int]) -> None:
     """Raises DataError where trials to run need a file that is not here: nothing large is downloaded unasked."""
     labels = {study.trials[i].arm for i in wanted}
     for arm in (arm for arm in study.arms if arm.label in labels):
         for file in absent(arm.recipe):
-            raise DataError(f"arm {arm.label!r}", told(file), "with --yes its trials download it")
+            raise DataError(f"arm {arm.label!r}", files.wanted(file), "with --yes its trials download it")
 
 
 def offers(study: Study, seconds: Mapping[str, float], device: str, command: str = "") -> Iterator[str]:
@@ -65,7 +59,7 @@ def offers(study: Study, seconds: Mapping[str, float], device: str, command: str
     usual = seconds.get(base.label) or max(trial.seconds for trial in study.of(base))
     for arm in (arm for arm in arms if arm.label in seconds):
         missing, dear = absent(arm.recipe), seconds[arm.label] > TIMES * usual > 0
-        yield from (f"{arm.label} {told(file)}" for file in missing)
+        yield from (f"{arm.label} {files.wanted(file)}" for file in missing)
         if dear:
             yield f"{arm.label} takes {seconds[arm.label] / usual:,.0f} times as long as the baseline"
         if command and (missing or dear):

@@ -31,28 +31,32 @@ def ablate(
     metric: Annotated[str, typer.Option(help="The figure that it is about, such as fd.fd@1.")] = "",
     name: Annotated[str, typer.Option(help="Of the study; else the recipe's, or the study file's.")] = "",
     jobs: Annotated[int | None, typer.Option(help="Trials at a time.", show_default=False)] = None,
-    per_device: Annotated[int, typer.Option(help="Trials at a time on each GPU.")] = 1,
+    per_device: Annotated[int, typer.Option(help="Trials at a time on each GPU; 0: as many as fit.")] = 0,
     only: Annotated[str, typer.Option(help="failed: run those alone that crashed before.")] = "",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that crashes.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try two steps of each arm, show the plan, stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a long plan or a download.")] = False,
-    launcher: Annotated[str, typer.Option(help="Where trials run; else in processes here.")] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="Submit the trials, and leave.")] = False,
+    launcher: Annotated[str, typer.Option(help="Where trials run: NAME or NAME={setting=value, ...}.")] = "",
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Run a recipe and what differs from it, compare; the same command runs only what is missing.
 
     A study is its name and its baseline: other arms, seeds, samples and metrics are added to it.
-    `genkit ablate report STUDY` makes the tables of a study again.
+    `genkit ablate report STUDY` makes the tables of a study again; `status STUDY`, `wait STUDY` and `cancel STUDY` look
+    at its jobs, wait for them and go on, or have them save and leave.
     """
+    import attrs
+
     from genkit.errors import RecipeError
-    from genkit_studies import ablation, affordable, planning, progress, running, study, telling
+    from genkit_studies import ablation, affordable, launching, planning, progress, running, study, telling, tryouts
 
     if only not in ("", "failed"):
         raise RecipeError("--only", f"{only!r}", "only failed is known")
     given = list(overrides or [])
-    if recipe == "report":
-        _report(given, json)
+    if recipe in (*OF_A_STUDY, "jobs"):
+        _of_a_study(recipe, given, json)
         return
     if recipe and "=" in recipe:
         given, recipe = [recipe, *given], None
@@ -62,31 +66,40 @@ def ablate(
         show.say(f"note: taking {said}")
     asked = ablation.ask(recipe, swap or [], given, origin=start, to=to, design=design, metric=metric, name=name)
     asked = _with_seeds(asked, seeds)
-    with ablation.launched(device, jobs, per_device, launcher) as (where, told):
-        planned = planning.plan(asked, told)
+    where = launching.chosen(launcher, asked.launcher, jobs, per_device)
+    launching.require_elsewhere(where, detach)
+    with launching.launched(where, device) as (queue, here):
+        planned = planning.plan(asked, here)
         untried = ablation.untried(planned, only)
         for arm in (arm for arm in untried if affordable.absent(arm.recipe)):
             show.say(f"note: timing two steps of {arm.label} with random weights: minutes on a CPU")
-        measured = running.try_out(planned, where, told, untried)
+        tried = tryouts.try_out(planned, queue, untried)
+        measured = {**planned.measured, **tried}
+        planned = attrs.evolve(planned, measured=measured)
+        queue.share(measured, per_device)
         wanted = running.missing(planned, only)
-        for notice in (*planned.notices, *telling.lacking(untried, measured), *telling.idle(planned, wanted, only)):
+        for notice in (*planned.notices, *telling.lacking(untried, tried), *telling.idle(planned, wanted, only)):
             show.say(f"note: {notice}")
         if dry_run and json:
-            seconds = {label: one["seconds"] for label, one in measured.items()}
+            seconds = {label: one["seconds"] for label, one in tried.items()}
             show.as_json({**study.as_plain(planned), "seconds": seconds, "to_run": len(wanted)})
         else:
-            whole = telling.plan(planned, wanted, measured, where.slots, to_stdout=dry_run)
+            whole = telling.plan(planned, wanted, measured, queue.slots, to_stdout=dry_run)
+            for sentence in telling.packed(planned, wanted, queue):
+                show.say(sentence)
             again = ["genkit", "ablate", str(recipe), *given, *(["--seeds", seeds] if seeds else [])]
-            each = {label: one["seconds"] for label, one in measured.items()}
-            for sentence in affordable.offers(planned, each, told, shlex.join(again) if swap else ""):
+            each = {label: one["seconds"] for label, one in tried.items()}
+            for sentence in affordable.offers(planned, each, here, shlex.join(again) if swap else ""):
                 show.say(sentence)
         if not (dry_run or yes):
             affordable.require(planned, wanted)
         if dry_run or not (yes or _agreed(whole)):
             return
-        with progress.watching(planned, wanted, measured, where.slots) as watch:
-            done = running.run(planned, where, told, only=only, fail_fast=fail_fast, watch=watch)
-    _present(done, json)
+        with progress.watching(planned, wanted, measured, queue.slots) as watch:
+            done = running.run(
+                planned, queue, wanted, fail_fast=fail_fast, detach=detach, watch=watch, measured=measured
+            )
+    telling.submitted(done, wanted, json) if detach else _present(done, json)
 
 
 def estimate(
@@ -97,14 +110,14 @@ def estimate(
     json: Json = False,
 ) -> None:
     """Try a recipe's components, two steps, samplers and metrics, and say how long a run of it will take."""
-    from genkit.data import atomic
+    from genkit.data import atomic, files
     from genkit.kernel.loading import load_recipe
     from genkit_studies import affordable
     from genkit_studies.estimate import estimate as estimated
 
     chosen = load_recipe(recipe, overrides or [])
     for file in affordable.absent(chosen):
-        show.say(f"note: tried with random weights, for it {affordable.told(file)}")
+        show.say(f"note: tried with random weights, for it {files.wanted(file)}")
     found = estimated(chosen, device)
     if out:
         atomic.write(out, dumps(found))
@@ -140,17 +153,63 @@ def _agreed(seconds: float) -> bool:
     return typer.confirm(f"This takes about {show.clock(seconds)}. Go on?", err=True)
 
 
-def _report(given: list[str], json: bool) -> None:
-    """The tables of a study, made again from what is stored."""
+def _of_a_study(word: str, given: list[str], json: bool) -> None:
+    """`report`, `status`, `wait` or `cancel`, and the study that is meant."""
     from genkit.errors import RecipeError
-    from genkit_studies import comparison, page, study, table, telling
+    from genkit_studies import study
 
     if len(given) > 1:
-        raise RecipeError("ablate report", f"{len(given)} studies", "name one")
-    found = study.load(study.find(given[0] if given else "latest"))
+        raise RecipeError(f"ablate {word}", f"{len(given)} studies", "name one")
+    if word == "jobs":
+        _jobs(Path(given[0]))
+    else:
+        OF_A_STUDY[word](study.find(given[0] if given else "latest"), json)
+
+
+def _report(folder: Path, json: bool) -> None:
+    """The tables of a study, made again from what is stored."""
+    from genkit_studies import comparison, page, study, table, telling
+
+    found = study.load(folder)
     rows = comparison.compare(found)
     files = [*table.write(found, rows), page.write(found, rows)]
     show.as_json(table.as_plain(found, rows)) if json else telling.compared(found, rows, files)
+
+
+def _status(folder: Path, json: bool) -> None:
+    """How far a study is, as its folder, its runs and its launcher say."""
+    from genkit_studies import attached, progress, study, telling
+
+    now, slots = attached.look(folder)
+    if json:
+        show.as_json({**study.as_plain(now), "counts": progress.counts(now)})
+    else:
+        telling.status(now, slots)
+
+
+def _wait(folder: Path, json: bool) -> None:
+    """Look after the jobs of a study until the last has ended, then compare."""
+    from genkit_studies import attached
+
+    _present(attached.wait(folder), json)
+
+
+def _cancel(folder: Path, json: bool) -> None:
+    """Have the jobs of a study save and leave, and whoever looks after them."""
+    from genkit_studies import attached
+
+    told = attached.cancel(folder)
+    show.as_json({"cancelled": told}) if json else print(f"{told} trials were told to save and leave: {folder}")
+
+
+def _jobs(file: Path) -> None:
+    """In a job: those of a pack."""
+    from genkit_studies import packs
+
+    raise typer.Exit(packs.run(file))
+
+
+OF_A_STUDY = {"report": _report, "status": _status, "wait": _wait, "cancel": _cancel}
 
 
 def _present(done: Study, json: bool) -> None:

@@ -14,7 +14,7 @@ from genkit_studies.statistics import Effect, Estimate, Family, Noise
 from genkit_studies.study import Arm, Study, Trial
 
 GAP = "–"
-OPEN = ("todo", "running", "preempted")  # states of trials that a study still waits for
+OPEN = ("todo", "queued", "running", "preempted")  # states of trials that a study still waits for
 
 
 @attrs.frozen(kw_only=True)

@@ -56,6 +56,7 @@ class Question:
         baseline: What the first arm is called.
         excluded: Combinations that make no arm: labels of options by names of factors.
         seeds: Empty: that of the recipe.
+        launcher: The table of where its trials run, if it says so.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Question:
     metric: str = ""
     excluded: tuple[Mapping[str, str], ...] = ()
     notices: tuple[str, ...] = ()
+    launcher: Mapping[str, Any] | None = None
 
 
 # ---- designs: factors -> picks, the baseline's first ---------------------------------------------

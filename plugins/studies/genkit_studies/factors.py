@@ -76,7 +76,7 @@ def of_swaps(recipe: Recipe, swaps: Sequence[str], load: Load) -> tuple[Factor, 
     Raises:
         RecipeError: A swap is wrong, empty, or stands twice; every problem at once.
     """
-    place, problems = Place("--swap", None, Path.cwd()), []
+    place, problems = Place("--swap", None, Path.cwd(), by_hand=True), []
     options: dict[str, list[Option]] = {}
     for swap in swaps:
         name, equals, values = (part.strip() for part in swap.partition("="))

@@ -59,6 +59,7 @@ class StudyFile:
     metric: str = setting("", "the figure that it is about, such as fd.fd@1")
     baseline: str = setting("baseline", "what the first arm is called")
     settings: Any = setting(None, "what all arms share, by key", key="set")
+    launcher: Any = setting(None, "where its trials run")
     factor: Any = setting((), "what is asked about, a table each")
     exclude: Any = setting((), "combinations that make no arm: {factor = label, …}")
 
@@ -105,9 +106,10 @@ def question(path: Path, overrides: Sequence[str] = ()) -> Question:
     text, tree = toml.parse(path, str(path))
     lines = toml.line_index(text)
     headers = [n for n, line in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*factor\s*\]\]", line)]
-    places = Places({(name,): Place(str(path), lines.get((name,)), path.parent) for name in tree})
+    by_hand = path not in installed().values()
+    places = Places({(name,): Place(str(path), lines.get((name,)), path.parent, by_hand) for name in tree})
     for i, number in enumerate(headers):
-        places["factor", str(i + 1)] = Place(str(path), number, path.parent)
+        places["factor", str(i + 1)] = Place(str(path), number, path.parent, by_hand)
     problems: Problems = []
     file: StudyFile = resolving.settings(StudyFile, tree, (), problems, places)
     resolving.stop(problems)
@@ -130,7 +132,7 @@ def question(path: Path, overrides: Sequence[str] = ()) -> Question:
         )
     problems += _unknown_exclusions(file, found, places)
     resolving.stop(problems)
-    told = {name: getattr(file, name) for name in ("design", "baseline", "seeds", "metric")}
+    told = {name: getattr(file, name) for name in ("design", "baseline", "seeds", "metric", "launcher")}
     excluded = tuple(dict(combination) for combination in file.exclude)
     return Question(
         name=file.name or path.stem, base=layers, factors=found, excluded=excluded, notices=tuple(notices), **told

@@ -70,7 +70,7 @@ def _header(of: Study, rows: list[Row]) -> str:
     chips = {
         "design": of.design,
         "arms": len(of.arms),
-        "seeds": ", ".join(map(str, of.seeds)),
+        "seed" + "s" * (len(of.seeds) > 1): ", ".join(map(str, of.seeds)),
         "trials": len(of.trials),
         "device hours": f"{seconds / 3600:.2g}",
         "id": of.id,
@@ -153,8 +153,9 @@ def _curves(of: Study, arms: list[Arm]) -> str:
 
 
 def _samples(of: Study, arms: list[Arm]) -> list[str]:
-    """Grids of arms from the same latents, a row for each number of sampling steps."""
-    found = []
+    """Grids of arms from the same latents beside training images, a row for each number of sampling steps."""
+    found, data = [], _first(of, of.arms[0]).folder / "samples" / "data.png"
+    real = html.picture(data, "Training images", "training images") if data.is_file() else ""
     for n in of.arms[0].recipe.evaluate.steps:
         grids = []
         for arm in arms:
@@ -162,7 +163,7 @@ def _samples(of: Study, arms: list[Arm]) -> list[str]:
             if path.is_file():
                 grids.append(html.picture(path, f"Samples of {arm.label} in {n} steps", arm.label))
         title = f"Samples in {n} step{'s' * (n > 1)}, {_few(of, arms)}seed {of.seeds[0]}"
-        found.append(html.section(title, "".join(grids), "grids"))
+        found.append(html.section(title, "".join(grids) + real * bool(grids), "grids"))
     return found
 
 

@@ -52,7 +52,8 @@ def plan(question: Question, device: str) -> Study:
     study = Study(
         name=question.name, id=id, folder=folder, design=question.design, metric=question.metric or _metric(kept, base),
         arms=arms, seeds=seeds, trials=tuple(_trial(arm, seed, data) for arm in arms for seed in seeds),
-        looks=tuple(kept.get("looks", ())), planned=kept.get("planned", 0), notices=notices,
+        looks=tuple(kept.get("looks", ())), planned=kept.get("planned", 0),
+        measured=kept.get("measured", {}), notices=notices,
     )  # fmt: skip
     return refreshed(study, kept)
 
@@ -179,11 +180,15 @@ def seconds(told: Sequence[Mapping[str, Any]]) -> float:
 
 
 def cost(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Images a second and peak memory of a training, as its events tell them."""
+    """Images a second over a training, and its peak memory, as its events tell them.
+
+    The mean of the time for an image, as steps may become dearer on their way; without the first event, which has all
+    that is done once.
+    """
     steps = [event for event in told if event.get("event") == "step"]
-    rates = [event["images_per_sec"] for event in steps]
+    rates = [event["images_per_sec"] for event in steps[1:] or steps]
     peak = max((event.get("memory", 0) for event in steps), default=0)
-    return {"images_per_sec": statistics.median(rates) if rates else 0.0, "memory": peak}
+    return {"images_per_sec": statistics.harmonic_mean(rates) if rates else 0.0, "memory": peak}
 
 
 def by_seed_of(evaluation: dict[str, Any]) -> dict[str, list[float]]:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from genkit.cli import show
 from genkit.evaluation import results
+from genkit_reports import live, notebook
 from genkit_studies import comparison, study, table
 from genkit_studies.comparison import Row
 from genkit_studies.study import Arm, Study, Trial
 
+MANY = 500  # trials; of more, the table is drawn less than once a second
 SEEDS = 6  # with more, an arm's trials are counted instead of shown
 TROUBLE = ("diverged", "crashed", "out-of-memory", "preempted")
 Watch = Callable[[Study], None]
@@ -45,7 +47,7 @@ def left(of: Study, trials: Iterable[Trial], measured: Measured, slots: int, sha
 
 def open_trials(planned: Study, wanted: Iterable[int], now: Study) -> list[Trial]:
     """Of the trials that are to be run, by number, those that run or were not begun since the plan."""
-    return [t for i in wanted if (t := now.trials[i]).state == "running" or t == planned.trials[i]]
+    return [t for i in wanted if (t := now.trials[i]).state in ("queued", "running") or t == planned.trials[i]]
 
 
 def board(of: Study, rows: Sequence[Row], share: Share) -> list[list[str]]:
@@ -74,6 +76,30 @@ def _cell(trial: Trial, name: str, share: Share) -> str:
     return "·" if trial.state == "todo" else trial.state
 
 
+COUNTED = {
+    "done": ("done", "diverged"),
+    "running": ("running",),
+    "queued": ("queued",),
+    "to do": ("todo", "preempted"),
+    "failed": ("crashed", "out-of-memory"),
+}
+
+
+def counts(of: Study) -> dict[str, int]:
+    """How many trials are done, run, wait for a machine, are still to be submitted, and have failed."""
+    return {word: sum(t.state in states for t in of.trials) for word, states in COUNTED.items()}
+
+
+def told(of: Study, seconds: float) -> str:
+    """How far a study is, in a line.
+
+    Args:
+        seconds: That it still takes.
+    """
+    numbers = ", ".join(f"{n} {word}" for word, n in counts(of).items() if n)
+    return f"{len(of.trials)} trials: {numbers}; {show.clock(seconds)} left"
+
+
 def shares(of: Study) -> Share:
     """Which part of its steps each trial of a study has taken, as its run tells."""
     steps = {arm.label: arm.recipe.train.steps for arm in of.arms}
@@ -82,16 +108,33 @@ def shares(of: Study) -> Share:
 
 @contextmanager
 def watching(planned: Study, wanted: Sequence[int], measured: Measured, slots: int) -> Iterator[Watch]:
-    """A watcher of a study, as stderr can show it.
+    """A watcher of a study, as the notebook or stderr can show it.
 
     Args:
         wanted: The trials that are to be run, by number.
     """
-    if sys.stderr.isatty():
+    if live.in_notebook():
+        with live.cell() as draw:
+            yield lambda now: draw(_cells(now, planned, wanted, measured, slots))
+            draw("")
+    elif sys.stderr.isatty():
         with _table(planned, wanted, measured, slots) as watch:
             yield watch
     else:
         yield _lines(planned, show.say, study.STATES)
+
+
+def shown() -> bool:
+    """Whether somebody looks on: at a terminal or a notebook."""
+    return live.in_notebook() or sys.stderr.isatty()
+
+
+def _cells(now: Study, planned: Study, wanted: Sequence[int], measured: Measured, slots: int) -> str:
+    """A bar and a table, as HTML."""
+    share, ended = shares(now), sum(t.state in ("done", "diverged") for t in now.trials)
+    seconds = left(now, open_trials(planned, wanted, now), measured, slots, share)
+    bar = live.bar(ended, len(now.trials), told(now, seconds))
+    return bar + notebook.table(board(now, comparison.compare(now), share))
 
 
 @contextmanager
@@ -100,22 +143,22 @@ def _table(planned: Study, wanted: Sequence[int], measured: Measured, slots: int
     from rich.live import Live
     from rich.text import Text
 
-    now, rows = planned, comparison.compare(planned)
+    now, rows = planned, list[Row]()
 
     def drawn() -> Group:
-        share = shares(now)
-        ended = sum(t.state in ("done", "diverged") for t in now.trials)
+        nonlocal rows
+        rows, share = rows or comparison.compare(now), shares(now)
         seconds = left(now, open_trials(planned, wanted, now), measured, slots, share)
-        text = f"{ended} of {len(now.trials)} trials done, {show.clock(seconds)} left"
-        return Group(show.drawn(board(now, rows, share)), Text(text))
+        return Group(show.drawn(board(now, rows, share)), Text(told(now, seconds)))
 
     console = Console(stderr=True)
     tell = _lines(planned, lambda text: console.print(text, markup=False, highlight=False), TROUBLE)
-    with Live(get_renderable=drawn, console=console, refresh_per_second=1, transient=True):
+    often = min(1.0, MANY / max(1, len(planned.trials)))
+    with Live(get_renderable=drawn, console=console, refresh_per_second=often, transient=True):
 
         def watch(study: Study) -> None:
             nonlocal now, rows
-            now, rows = study, comparison.compare(study)
+            now, rows = study, []
             tell(study)
 
         yield watch

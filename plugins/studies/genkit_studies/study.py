@@ -11,6 +11,7 @@ import attrs
 
 from genkit.data import atomic, records
 from genkit.errors import DataError
+from genkit.kernel import discovery
 from genkit.kernel.loading import resolved
 from genkit.kernel.recipe import Recipe
 from genkit.kernel.tables import Layers
@@ -18,8 +19,9 @@ from genkit.kernel.toml import Place, Places, hoist
 from genkit.runs import store
 
 FORMAT = 1
+KEPT = ("name", "id", "design", "metric", "seeds", "looks", "planned", "measured")
 AGAIN = "give the same `genkit ablate` again"
-STATES = ("todo", "running", "done", "diverged", "crashed", "out-of-memory", "preempted")
+STATES = ("todo", "queued", "running", "done", "diverged", "crashed", "out-of-memory", "preempted")
 
 
 @attrs.frozen(kw_only=True)
@@ -44,13 +46,14 @@ class Trial:
         arm: The label of its arm.
         folder: The run folder, there or still to be made.
         id: That of the run; trials of several studies that have the same are one run.
-        state: One of `STATES`. Diverged is a result; todo, preempted, crashed and out-of-memory are not done.
+        state: One of `STATES`. Queued waits for a machine, diverged is a result; todo, preempted, crashed and
+            out-of-memory are not done.
         figures: Such as {"fd.fd@1": 0.7}; empty unless it is done.
         by_seed: Of each figure, that of every evaluation seed; empty where there was one.
         trained: Whether its last checkpoint is there, so that what it lacks is an evaluation.
         seconds: What its training took, over all sessions, and the evaluation that `figures` are of; 0 if not begun.
         evaluation: The part of that evaluation in it.
-        images_per_sec: Of its training, the median of what it told; 0 before.
+        images_per_sec: Of its training, by the mean time for an image; 0 before.
         memory: The most bytes that its training held at a time.
         reason: One line on why it is not done.
     """
@@ -81,6 +84,7 @@ class Study:
         trials: Arm by arm, each with its seeds in order.
         looks: How many seeds were complete whenever a verdict was told; each has spent some of its error.
         planned: The seeds that it was meant to have when it was first looked at; 0 before.
+        measured: By arm, what its try-out found.
         notices: What is to be said of how it has grown; not kept.
     """
 
@@ -94,11 +98,19 @@ class Study:
     trials: tuple[Trial, ...]
     looks: tuple[int, ...] = ()
     planned: int = 0
+    measured: Mapping[str, Mapping[str, float]] = attrs.field(factory=dict)
     notices: tuple[str, ...] = ()
 
     def of(self, arm: Arm) -> tuple[Trial, ...]:
         """The trials of an arm, in order of the seeds."""
         return tuple(trial for trial in self.trials if trial.arm == arm.label)
+
+    def arm(self, trial: Trial) -> Arm:
+        return next(arm for arm in self.arms if arm.label == trial.arm)
+
+    def _repr_html_(self) -> str:
+        html: str = discovery.installed().manager.hook.genkit_html(result=self)
+        return html
 
 
 # ---- studies in the store ------------------------------------------------------------------------
@@ -108,7 +120,7 @@ def save(study: Study) -> None:
     """Write `study.json`, whole or not at all, a line for each trial; folders of runs are told from the runs root."""
     told = {
         "format": FORMAT,
-        **{name: getattr(study, name) for name in ("name", "id", "design", "metric", "seeds", "looks", "planned")},
+        **{name: getattr(study, name) for name in KEPT},
         "arms": [{"label": a.label, "changes": a.changes, "recipe": a.recipe.tree()} for a in study.arms],
     }
     trials = ",\n  ".join(json.dumps({**attrs.asdict(t), "folder": _told(t.folder)}) for t in study.trials)
@@ -130,7 +142,11 @@ def load(folder: Path) -> Study:
         arms = [arm_of(a, path) for a in known["arms"]]
         trials = [Trial(**{**t, "folder": store.root() / t["folder"]}) for t in known["trials"]]
         plain = {name: known[name] for name in ("name", "id", "design", "metric")}
-        looks = {"looks": tuple(known.get("looks", ())), "planned": known.get("planned", 0)}
+        looks = {
+            "looks": tuple(known.get("looks", ())),
+            "planned": known.get("planned", 0),
+            "measured": known.get("measured", {}),
+        }
         seeds = tuple(known["seeds"])
         return Study(folder=folder, **plain, arms=tuple(arms), seeds=seeds, trials=tuple(trials), **looks)
     except (KeyError, TypeError, ValueError) as error:

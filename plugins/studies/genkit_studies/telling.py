@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 
 from genkit.cli import show
-from genkit_studies import comparison, progress, running, study, table, usual
+from genkit_reports import notebook
+from genkit_studies import comparison, packs, progress, running, study, table, usual
 from genkit_studies.comparison import Row
+from genkit_studies.jobs import Queue
 from genkit_studies.progress import Measured
 from genkit_studies.study import Arm, Study, Trial
 
@@ -82,6 +86,42 @@ def _to_run(planned: Study, trials: list[Trial], measured: Measured, slots: int)
     )
 
 
+def packed(planned: Study, wanted: Sequence[int], queue: Queue) -> Iterator[str]:
+    """What jobs cost beyond their trials, and how many trials they have for it."""
+    times = [t for i in wanted if (t := progress.each(planned, planned.arm(planned.trials[i]), planned.measured))]
+    if queue.sharing > 1:
+        yield f"{queue.sharing} trials share a card"
+    if times and queue.start >= packs.SOON:
+        each = sum(times) / len(times)
+        together = math.ceil(queue.start / (packs.OVERHEAD * each))
+        yield f"a job takes {queue.start:.1f} s to start, {queue.start / each:.0%} of a trial" + (
+            f"; so up to {together} trials are one job" * (together > 1)
+        )
+
+
+def submitted(done: Study, wanted: Sequence[int], json: bool) -> None:
+    """What a command that leaves has submitted, and how one comes back to it."""
+    if json:
+        show.as_json(study.as_plain(done))
+        return
+    under_way = sum(done.trials[i].state in ("queued", "running") for i in wanted)
+    name = done.folder.name
+    print(f"{under_way} trials are submitted: {done.folder}")
+    if rest := sum(done.trials[i].state in ("todo", "preempted", *running.FAILED) for i in wanted):
+        print(f"{rest} wait for room: `genkit ablate wait {name}` submits them")
+    print(f"`genkit ablate status {name}` says how far they are; `wait` stays until they are done, `cancel` ends them")
+
+
+def status(now: Study, slots: int) -> None:
+    """How far a study is: the arms, what failed, and the trials counted."""
+    share = progress.shares(now)
+    waited = [trial for trial in now.trials if trial.state in comparison.OPEN]
+    show.table(progress.board(now, comparison.compare(now), share))
+    for text in _troubles(now):
+        print(text)
+    print(progress.told(now, progress.left(now, waited, now.measured, slots, share)))
+
+
 def compared(done: Study, rows: list[Row], files: Sequence[Path]) -> None:
     """Tables, what has failed, how many trials there are, files; and the verdict last."""
     for name in comparison.figure_names(done) or [""]:
@@ -94,6 +134,14 @@ def compared(done: Study, rows: list[Row], files: Sequence[Path]) -> None:
     print(f"\n{_counts(done)}")
     for sentence in comparison.sentences(done, rows):
         print(sentence)
+
+
+def html(done: Study) -> str:
+    """What a notebook shows of a study: the tables, what failed, and the verdict last."""
+    rows, names = comparison.compare(done), comparison.figure_names(done)
+    tables = "".join(notebook.table(table.table(done, rows, name)) for name in names or [""])
+    said = [*_troubles(done), str(done.folder), _counts(done), *comparison.sentences(done, rows)]
+    return tables + "".join(f"<div>{escape(text)}</div>" for text in said)
 
 
 def _troubles(done: Study) -> list[str]:

@@ -53,29 +53,32 @@ def forked_slots(monkeypatch):
     """Studies that start no Python anew: slots are forked from the test's process."""
     import torch._dynamo  # noqa: F401 - as slots have it
 
-    from genkit_studies import ablation, estimate, pool
+    from genkit_bench import measuring
+    from genkit_studies import estimate, pool
 
     class ForkedPool(pool.LocalPool):
         def start(self):
             while len(self.free) + len(self.taken) < self.slots:
                 self.free.append(pool.Slot(ForkedSlot(), len(self.free) + len(self.taken)))
 
-    monkeypatch.setattr(ablation, "LocalPool", ForkedPool)
+    monkeypatch.setattr(pool, "LocalPool", ForkedPool)
     monkeypatch.setattr(estimate, "SECONDS", 0.0)
+    monkeypatch.setattr(measuring, "ENOUGH", 1e-9)
 
 
 @pytest.fixture
 def ablate(forked_slots, tmp_path, capfd):
     """`ablate("--swap", …, code=5)`: the command in this process, with the probe `fragile` at hand."""
 
-    def call(*argv, code=0):
+    def call(*argv, code=0, recipe=RING):
         with pytest.raises(SystemExit) as left:
-            cli.main(["ablate", *RING, *argv])
+            cli.main(["ablate", *recipe, *argv])
         told = capfd.readouterr()
         assert (left.value.code or 0) == code, told.err
         return told
 
-    with present(PROBES, provide(tmp_path / "site", "fragile", "probe_fragile")):
+    site = tmp_path / "site"
+    with present(PROBES, provide(site, "fragile", "probe_fragile"), provide(site, "cluster", "probe_cluster")):
         yield call
 
 

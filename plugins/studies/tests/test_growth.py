@@ -7,10 +7,12 @@ from pathlib import Path
 import attrs
 import pytest
 
+from genkit.kernel import discovery
 from genkit.kernel.loading import load_recipe
+from genkit.runs import planning as runs_planning
 from genkit.runs import store
 from genkit.training import checkpoint
-from genkit_studies import ablation, comparison, growth, planning, progress, study, usual
+from genkit_studies import ablation, comparison, estimate, growth, planning, progress, study, usual
 from genkit_studies.study import Arm
 
 L2, L1 = ("--swap", "loss=l2"), ("--swap", "loss=l1")
@@ -163,8 +165,8 @@ def test_the_time_of_a_training_is_without_its_last_evaluation():
 
 
 def test_what_a_training_costs_is_told_by_its_steps(ablate):
-    told = [{"event": "step", "images_per_sec": r, "memory": m} for r, m in ((90.0, 7), (300.0, 9), (310.0, 9))]
-    assert planning.cost([*told, {"event": "end"}]) == {"images_per_sec": 300.0, "memory": 9}
+    told = [{"event": "step", "images_per_sec": r, "memory": m} for r, m in ((9.0, 7), (300.0, 9), (100.0, 9))]
+    assert planning.cost([*told, {"event": "end"}]) == {"images_per_sec": 150.0, "memory": 9}
     assert planning.cost([{"event": "start"}]) == {"images_per_sec": 0.0, "memory": 0}
     ablate("--swap", "loss=l2")
     trial = only().trials[0]
@@ -235,7 +237,7 @@ def test_trials_keep_what_their_study_needs(ablate):
     (last,) = checkpoint.present(trial.folder / "checkpoints")
     tensors, _ = checkpoint.load(last)
     assert {name.partition("/")[0] for name in tensors} == {"program", "ema"}
-    assert len([path for path in trial.folder.rglob("*") if path.is_file()]) <= 10
+    assert len([path for path in trial.folder.rglob("*") if path.is_file()]) <= 11
     assert not list((only().folder / "trials").iterdir())
     ablate(*L2, "evaluate.samples=150")
     assert {trial.state for trial in only().trials} == {"done"} and set(begun().values()) == {1}
@@ -244,3 +246,19 @@ def test_trials_keep_what_their_study_needs(ablate):
     assert len(checkpoint.present(trial.folder / "checkpoints")) == 2
     tensors, _ = checkpoint.load(checkpoint.latest(trial.folder / "checkpoints")[0])
     assert any(name.startswith("optimizer/") for name in tensors)
+
+
+def test_without_a_plugin_that_measures_steps_the_last_of_two_is_what_one_takes(monkeypatch):
+    planned, ticks = (
+        runs_planning.plan(load_recipe("ict_ring", ["train.steps=5"]), device="cpu"),
+        iter([0.0, 9.0, 11.0]),
+    )
+    monkeypatch.setenv("GENKIT_WITHOUT", "bench")
+    discovery.installed.cache_clear()
+    try:
+        assert discovery.installed().manager.hook.genkit_step_seconds(planned=planned) is None
+    finally:
+        monkeypatch.delenv("GENKIT_WITHOUT")
+        discovery.installed.cache_clear()
+    monkeypatch.setattr(estimate.time, "monotonic", lambda: next(ticks))
+    assert estimate._step_seconds(planned) == 2.0

@@ -33,7 +33,8 @@ def test_a_page_has_what_a_study_is_and_nothing_from_elsewhere(done):
     html = page.page(strange, comparison.compare(strange))
     assert "&lt;b&gt;&amp;" in html and "<b>&" not in html
     assert not re.search(r'(?:src|href)=(?!"data:)', html) and "http:" not in html and "https:" not in html
-    assert html.count("data:image/png;base64,") == len(done.arms) * len(done.arms[0].recipe.evaluate.steps)
+    assert html.count("data:image/png;base64,") == (len(done.arms) + 1) * len(done.arms[0].recipe.evaluate.steps)
+    assert "<span>seeds</span>0, 1" in html and "Training images" in html
     for arm in done.arms:
         assert html.count(arm.label) >= 4  # in the table, the curves, the samples and the list of arms
     assert all(trial.folder.name in html for trial in done.trials)

@@ -100,7 +100,8 @@ def test_a_terminal_has_the_table_and_elsewhere_there_are_lines(study, monkeypat
         with progress.watching(study, [1, 2, 3], {}, 1) as watch:
             watch(crashed)
     table, lines = told[Terminal].getvalue(), told[io.StringIO].getvalue()
-    assert "2 of 4 trials done" in table and "25%" in table and "loss=l2, seed 0: crashed: it [broke]" in table
+    assert "4 trials: 2 done, 1 to do, 1 failed; 0:00:20 left" in table and "25%" in table
+    assert "loss=l2, seed 0: crashed: it [broke]" in table
     assert "baseline, seed 1: done" not in table  # the table shows it
     assert lines.splitlines() == [
         "baseline, seed 1: done  fd.fd@1 0.7  0:00:00",

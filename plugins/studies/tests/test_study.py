@@ -18,6 +18,8 @@ from genkit.runs import store
 from genkit.testing import present, provide
 from genkit.training import checkpoint
 from genkit_studies import ablation, planning, pool, running, study
+from genkit_studies.jobs import Queue
+from genkit_studies.ledger import Job
 from genkit_studies.study import Arm, Study, Trial
 
 PROBES = Path(__file__).parents[3] / "tests" / "probes"
@@ -98,7 +100,8 @@ def test_only_what_is_missing_runs_and_baselines_are_shared(ablate):
     assert len(begun()) == 6 and set(begun().values()) == {1}
     assert "6 trials, 2 to run" in told.err and len(study.studies()) == 1
     assert all(trial.figures["fd.fd@1"] > 0 for trial in study.load(study.find("latest")).trials)
-    assert all(run.trial for run in store.runs())
+    arms = [json.loads((run.folder / "lock.json").read_text())["trial"] for run in store.runs() if run.trial]
+    assert sorted(arms) == sorted([["ict_ring", arm] for arm in ("baseline", "loss=l2", "loss=l1")] * 2)
 
 
 def test_evaluation_seeds_tell_its_noise_from_that_of_training(ablate):
@@ -134,13 +137,18 @@ def test_an_arm_that_fails_stops_no_other_and_is_tried_again_alone(ablate, troub
     assert "resume" in again or trouble == "kill"  # whose checkpoint may not have been on the disk yet
 
 
+def progress_of(study):
+    queue = Queue(component=genkit.component("launcher", "local"), setup=genkit.Setup())
+    return running.Progress(study, queue, lambda now: None, [])
+
+
 @pytest.mark.parametrize(("then", "told"), [("preempted", "crashed"), ("done", "done"), ("crashed", "crashed")])
 def test_a_trial_that_dies_before_it_goes_on_has_crashed(small, then, told):
     trial = small.trials[1]
     trial.folder.mkdir(parents=True)
     (trial.folder / "lock.json").write_text('{"id": "another"}')
     store.event(trial.folder, event="end", outcome=then, text="an old reason")
-    now = running.Progress(small, None, "cpu", lambda now: None, [])._outcome(1, -9)
+    now = progress_of(small)._outcome(1, -9)
     assert (now.state, now.reason[:18]) == ("crashed", "killed by signal 9")
     assert store.summary(trial.folder).state == told  # one that only lacked figures stays done
     crashed = attrs.evolve(small, trials=(small.trials[0], now, *small.trials[2:]))
@@ -150,8 +158,7 @@ def test_a_trial_that_dies_before_it_goes_on_has_crashed(small, then, told):
 
 
 def test_a_trial_that_is_ended_before_it_can_listen_was_preempted(small):
-    progress = running.Progress(small, None, "cpu", lambda now: None, [])
-    assert progress._outcome(1, -signal.SIGTERM).state == "preempted"
+    assert progress_of(small)._outcome(1, -signal.SIGTERM).state == "preempted"
 
 
 def test_a_slot_that_has_died_is_replaced_and_its_job_has_crashed(monkeypatch, tmp_path):
@@ -165,15 +172,17 @@ def test_a_slot_that_has_died_is_replaced_and_its_job_has_crashed(monkeypatch, t
     slots.start()
     slots.free.reverse()
     assert [slot.place for slot in slots.free] == [0, 1] and slots.free[1] is second
-    slot = slots.submit(pool.Job(argv=("run",), log=tmp_path / "log"))
+    job = Job(argv=("run",), log=tmp_path / "log")
+    (handle,) = slots.submit("job", [job])
+    slot = slots.taken[handle]
     assert slot.process is not first
-    while (code := slots.poll(slot)) is None:
+    while (code := slots.poll([handle])[handle]) == "runs":
         slot.process.wait()
     assert code == pool.CRASHED and not slots.taken
     slots.start()
     slot = next(slot for slot in slots.free if slot is not second)
     slot.process.wait()
-    slot.send(pool.Job(argv=("run",), log=tmp_path / "log"))
+    slot.send(job)
     assert slot.code == pool.CRASHED
     slots.close()
 
@@ -292,7 +301,7 @@ def test_a_study_leaves_the_recipe_of_a_run_that_it_shares():
     own = genkit.run(genkit.load_recipe("ict_ring", few))
     written = (own.folder / "recipe.toml").read_text()
     recipe = genkit.load_recipe("ict_ring", [*few, "evaluate.samples=200", "name=ict_ring"])
-    shared = genkit.run(recipe, trial=True)
+    shared = genkit.run(recipe, trial=("others", "baseline"))
     assert shared.folder == own.folder and (own.folder / "recipe.toml").read_text() == written
     genkit.run(recipe)
     assert "samples = 200" in (own.folder / "recipe.toml").read_text()
