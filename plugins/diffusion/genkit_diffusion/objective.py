@@ -11,6 +11,7 @@ from genkit.data import drop_labels
 from genkit.denoiser import Denoiser, Loss, Program
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, setting, slot
+from genkit_coupling.independent import coupling_slot, paired
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +30,7 @@ class Diffusion:
     parameterization: Any = slot("parameterization", "edm", "how F becomes D")
     noise: Any = slot("noise", "lognormal", "the law of sigma (EDM: p_mean -1.2, p_std 1.2)", p_mean=-1.2, p_std=1.2)
     weighting: Any = slot("weighting", "edm", "lambda(sigma)")
+    coupling: Any = coupling_slot()
     sampler: Any = slot("sampler", "heun", "how the model is sampled", identity=False)
     label_drop: float = setting(
         0.0,
@@ -47,6 +49,7 @@ class DiffusionProgram(Program):
         super().__init__()
         self.settings, self.classes = settings, context.spec.classes
         self.noise, self.weighting = build(settings.noise, context), build(settings.weighting, context)
+        self.coupling = build(settings.coupling, context)
         self.student = Denoiser(
             build(settings.network, context),
             build(settings.parameterization, context),
@@ -55,12 +58,16 @@ class DiffusionProgram(Program):
         )
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
-        """lambda(sigma) |D(x0 + sigma eps, sigma) - x0|^2 per sample; the figure is its mean over dimensions."""
+        """lambda(sigma) |D(x0 + sigma eps, sigma) - x0|^2 and the coupling's price per sample.
+
+        The figure is the mean of the first over dimensions.
+        """
         x0 = batch.x
         cond = drop_labels(batch.cond, self.settings.label_drop, self.classes, key)
         sigma = self.noise.icdf(key.uniform("level", len(x0), x0.device)).float()
-        x = levels.add_noise(x0, sigma, key.normal("eps", x0))
+        eps, price = paired(self.coupling, x0, cond, key)
+        x = levels.add_noise(x0, sigma, eps)
         with key.reseeded(x0.device):
             error = (self.student(x, sigma, cond) - x0).flatten(1)
         values = self.weighting(sigma) * error.square().sum(1)
-        return Loss(values, {"denoising": values.detach().mean() / error.shape[1]})
+        return Loss(values + price, {"denoising": values.detach().mean() / error.shape[1]})

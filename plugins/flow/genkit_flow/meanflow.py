@@ -18,6 +18,7 @@ from genkit.kernel.recipe import Recipe
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, setting, slot
 from genkit.levels import expand
+from genkit_coupling.independent import coupling_slot, paired
 from genkit_flow.parameterization import FlowScalings, Told, two_times
 
 Cond = Mapping[str, Tensor]
@@ -62,6 +63,7 @@ class MeanFlow:
     noise: Any = slot("noise", "lognormal", "the law of t, as sigma (p_mean -0.6, p_std 1.6)", p_mean=-0.6, p_std=1.6)
     noise_r: Any = slot("noise", "lognormal", "the law of r, as sigma (p_mean -4, p_std 1.6)", p_mean=-4.0, p_std=1.6)
     loss: Any = slot("loss", "adaptive", "the metric of velocities")
+    coupling: Any = coupling_slot()
     sampler: Any = slot("sampler", "flow-map", "how the model is sampled", identity=False)
     order: str = order_of("equal")
     ratio: float = ratio_of(0.75)
@@ -95,7 +97,7 @@ class MeanFlowProgram(Program):
         self.noise, self.noise_r = build(settings.noise, context), build(settings.noise_r, context)
         scalings, sampler = FlowScalings(told=two_times), build(settings.sampler, context)
         self.student = Denoiser(self.network(), scalings, context.spec, sampler)
-        self.loss = build(settings.loss, context)
+        self.loss, self.coupling = build(settings.loss, context), build(settings.coupling, context)
 
     def network(self) -> torch.nn.Module:
         made: torch.nn.Module = build(self.settings.network, self.context)
@@ -132,15 +134,17 @@ class MeanFlowProgram(Program):
         return torch.where(expand(acts, v), omega * v + kappa * found[0] + (1 - omega - kappa) * found[1], v)
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
-        """The metric of u and its target per sample; the figure is their mean squared difference."""
+        """The metric of u and its target, and the coupling's price; the figure is u's mean squared error."""
         x0 = batch.x
         cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         t, r = self.times(len(x0), x0.device, key)
-        v = key.normal("eps", x0) - x0
+        eps, price = paired(self.coupling, x0, cond, key)
+        v = eps - x0
         z = x0 + expand(t, x0) * v
         if self.guides:
             v = self.guided(v, z, t, cond, key)
-        return self.compared(z, t, r, v, cond, k, key)
+        loss = self.compared(z, t, r, v, cond, k, key)
+        return Loss(loss.values + price, loss.figures)
 
     def compared(self, z: Tensor, t: Tensor, r: Tensor, v: Tensor, cond: Cond, k: int, key: Key) -> Loss:
         """u beside v - (t - r) du/dt."""

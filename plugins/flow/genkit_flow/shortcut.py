@@ -16,6 +16,7 @@ from genkit.denoiser import Denoiser, Loss, Program
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, setting, slot
 from genkit.levels import expand
+from genkit_coupling.independent import coupling_slot, paired
 from genkit_flow.meanflow import Cond, average_velocity
 from genkit_flow.parameterization import FlowScalings
 
@@ -42,6 +43,7 @@ class Shortcut:
 
     network: Any = slot("network", "unet", "u, the network that is trained, told t and -log2 of the step's length")
     loss: Any = slot("loss", "l2", "the metric of velocities")
+    coupling: Any = coupling_slot()
     sampler: Any = slot(
         "sampler", "flow-map", "how the model is sampled (spacing time)", identity=False, spacing="time"
     )
@@ -67,7 +69,7 @@ class ShortcutProgram(Program):
         scalings, sampler = FlowScalings(told=halvings), build(settings.sampler, context)
         self.student = Denoiser(build(settings.network, context), scalings, context.spec, sampler)
         self.slow = copy.deepcopy(self.student).requires_grad_(False)
-        self.loss = build(settings.loss, context)
+        self.loss, self.coupling = build(settings.loss, context), build(settings.coupling, context)
 
     def started(self) -> None:
         self.slow.load_state_dict(self.student.state_dict())
@@ -86,7 +88,7 @@ class ShortcutProgram(Program):
         return ((places * count).floor() + 1).div(count).float(), (1 / count).float()
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
-        """The metric of u and its target per sample; the figure is their mean squared difference."""
+        """The metric of u and its target, and the coupling's price; the figure is u's mean squared error."""
         x0, size = batch.x, len(batch.x)
         cond = drop_labels(batch.cond, self.settings.label_drop, self.classes, key)
         first = key.rank * (key.size or size) + (key.rows.start if key.rows else 0)  # in the batch of all processes
@@ -94,14 +96,15 @@ class ShortcutProgram(Program):
         halved = torch.zeros(size, dtype=torch.bool, device=x0.device)
         halved[rows] = True
         t, d = self.steps(halved, x0.device, key)
-        target = key.normal("eps", x0) - x0
+        eps, price = paired(self.coupling, x0, cond, key)
+        target = eps - x0
         z = x0 + expand(t, x0) * target
         with key.reseeded(x0.device):
             u = average_velocity(self.student.network, z, t, t - d, cond, halvings)
         if halved[rows].numel():
             there = {name: value[rows] for name, value in cond.items()}
             target[rows] = self.two_halves(z[rows], t[rows], d[rows] / 2, there, key)
-        return Loss(self.loss(u, target), {"error": (u.detach() - target).square().mean()})
+        return Loss(self.loss(u, target) + price, {"error": (u.detach() - target).square().mean()})
 
     @torch.no_grad()
     def two_halves(self, z: Tensor, t: Tensor, half: Tensor, cond: Cond, key: Key) -> Tensor:

@@ -17,6 +17,7 @@ from genkit.kernel.recipe import Recipe
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, setting, slot
 from genkit_consistency.objective import Consistency, ConsistencyProgram
+from genkit_coupling.independent import paired
 from genkit_imm.times import level_of, time_of
 
 
@@ -59,8 +60,8 @@ class Imm(Consistency):
     def fits(self, recipe: Recipe) -> None:
         """Raises RecipeError where a batch, or a micro-batch, would cut a group."""
         for name, size in (("batch_size", recipe.train.batch_size), ("micro_batch", recipe.train.micro_batch)):
-            if size is not None and size % self.group:
-                what = f"train.{name} = {size} cuts a group of {self.group}"
+            if size == "auto" or (size is not None and size % self.group):
+                what = f"train.{name} = {size} {'may cut' if size == 'auto' else 'cuts'} a group of {self.group}"
                 raise RecipeError("group", what, f"take a multiple of {self.group}")
 
     def build(self, context: Context) -> ImmProgram:
@@ -100,7 +101,7 @@ class ImmProgram(ConsistencyProgram):
         cond = drop_labels(batch.cond, self.settings.label_drop, self.context.spec.classes, key)
         n = self.points(k)
         t, r, gap, s = self.grouped(n, x0, key)
-        eps, price = self.coupled(x0, cond, n, key)
+        eps, price = paired(self.coupling, x0, cond, key, n)
         x_t = levels.add_noise(x0, t, eps)
         with key.reseeded(x0.device):
             y = self.student(x_t, t, cond, s)

@@ -15,6 +15,7 @@ from genkit.data import drop_labels
 from genkit.denoiser import Denoiser, Loss, Program, jvp
 from genkit.keys import Key
 from genkit.kinds import Batch, Context, setting, slot
+from genkit_coupling.independent import coupling_slot, paired
 
 STEEPEST = math.tan(math.pi / 2 - 1e-4)  # sigma / sigma_data at the greatest t: beyond it next to nothing is left of x0
 WARMUP = 10_000  # steps, as published
@@ -46,6 +47,7 @@ class Scm:
     network: Any = slot("network", "unet", "F, the network that is trained")
     parameterization: Any = slot("parameterization", "trigflow", "how F becomes f")
     noise: Any = slot("noise", "lognormal", "the law of sigma (sCM: p_mean -1, p_std 1.4)", p_mean=-1.0, p_std=1.4)
+    coupling: Any = coupling_slot()
     path: Any = slot("path", "same-noise", "what f shall be constant along: same-noise for sCT, ode for sCD")
     sampler: Any = slot("sampler", "consistency", "how the model is sampled", identity=False)
     warmup_steps: int | None = setting(
@@ -115,19 +117,19 @@ class ScmProgram(Program):
             context.spec,
             build(settings.sampler, context),
         )
-        self.noise = build(settings.noise, context)
+        self.noise, self.coupling = build(settings.noise, context), build(settings.coupling, context)
         self.path = build(settings.path, attrs.evolve(context, student=self.student))
         self.weight = LogWeight().to(context.device) if settings.adaptive else None
         tenth = min(WARMUP, context.total_steps // 10) if context.total_steps else WARMUP
         self.warmup = tenth if settings.warmup_steps is None else settings.warmup_steps
 
     def forward(self, batch: Batch, k: int, key: Key) -> Loss:
-        """e^w |F - F^- - g / (|g| + c)|^2 - w per sample; the figure is |g| before it is divided."""
+        """e^w |F - F^- - g / (|g| + c)|^2 - w + the coupling's price; the figure is |g| before it is divided."""
         x0, d = batch.x, self.spec.sigma_data
         cond = drop_labels(batch.cond, self.settings.label_drop, self.spec.classes, key)
         u = key.uniform("level", len(x0), x0.device)
         sigma = self.noise.icdf(u).clamp(max=d * STEEPEST).to(torch.promote_types(x0.dtype, torch.float32))
-        eps = key.normal("eps", x0)
+        eps, price = paired(self.coupling, x0, cond, key)
         x = levels.add_noise(x0, sigma, eps)
         with torch.no_grad():
             end = self.path(x, sigma, torch.zeros_like(sigma), x0, eps, cond)
@@ -138,7 +140,7 @@ class ScmProgram(Program):
         sine = levels.expand(sigma * (sigma.square() + d * d).rsqrt(), f)
         square = self.size((f - f.detach()) / (d * sine) + g)  # of -(F - F^-) + g
         w = torch.zeros_like(square) if self.weight is None else self.weight(u)
-        return Loss(w.exp() * square - w, {"tangent": norm.mean()})
+        return Loss(w.exp() * square - w + price, {"tangent": norm.mean()})
 
     def size(self, x: Tensor) -> Tensor:
         """|x|^2, a sum or a mean over a sample's numbers: (B, *) -> (B,)."""
