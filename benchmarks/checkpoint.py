@@ -64,7 +64,7 @@ class Fake:
     """A state of as many bytes, half of them weights and average, half of them moments."""
 
     def __init__(self, size: int) -> None:
-        self.k = 0
+        self.k, self.bad = 0, torch.tensor(float("inf"))
         self.named = {f"program/{i:03d}": torch.randn(size // 4 // TENSORS) for i in range(TENSORS)}
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -96,7 +96,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(dir=given.folder))
-    settings = SimpleNamespace(seed=0, keep_checkpoints=1)
+    settings = SimpleNamespace(seed=0, keep_checkpoints=1, keep_every_steps=0)
     planned: Any = SimpleNamespace(folder=folder, recipe=SimpleNamespace(train=settings))
     state, x = Fake(given.size * 10**6), torch.randn(256, 256) / 16
     data = torch.cat(list(state.named.values())).numpy().data.cast("B")

@@ -10,7 +10,6 @@ hold the same weights and take turns within one process, so that a busy machine 
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from genkit.kinds import Context, Spec
+from genkit_bench import memory
 from genkit_unets.convert import from_edm
 from genkit_unets.edm import Adm, Ddpmpp, Ncsnpp
 
@@ -70,15 +70,6 @@ def milliseconds(call: Callable[[], object]) -> float:
     return 1000 * (time.process_time() - begun)
 
 
-def mebibytes(call: Callable[[], object]) -> float:
-    """The most that is allocated at a time during a call, beyond what was before."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        call()
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
-    return max(held) / 2**20
-
-
 def compare(case: str, channels: int, path: str, rounds: int) -> None:
     """One family, a line per pass: ours, and where it is at hand theirs and the ratio."""
     component, name, common, theirs = CASES[case]
@@ -95,12 +86,12 @@ def compare(case: str, channels: int, path: str, rounds: int) -> None:
             for who in list(calls) if n % 2 else reversed(calls):
                 times[who].append(milliseconds(calls[who][kind]))
         line = f"{case:7} {kind:17}"
-        memory = {who: mebibytes(call[kind]) for who, call in calls.items()}
+        taken = {who: memory.taken(call[kind]) / 2**20 for who, call in calls.items()}
         for who in calls:
-            line += f" {who} {statistics.median(times[who]):7.0f} ms {memory[who]:6.0f} MiB "
+            line += f" {who} {statistics.median(times[who]):7.0f} ms {taken[who]:6.0f} MiB "
         if path:
             ratio = statistics.median(a / b for a, b in zip(times["ours"], times["theirs"], strict=True))
-            line += f" ratio {ratio:.2f}, memory {memory['ours'] / memory['theirs']:.2f}"
+            line += f" ratio {ratio:.2f}, memory {taken['ours'] / taken['theirs']:.2f}"
             line += f", outputs differ by {(outs[0] - outs[1]).abs().max():.0e}"
         print(line, flush=True)
 

@@ -18,8 +18,8 @@ import time
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from genkit_studies import planning, running
-from genkit_studies.ablation import ask, launched
+from genkit_studies import launching, planning, running, tryouts
+from genkit_studies.ablation import ask
 
 
 def timed(jobs: int, steps: int) -> tuple[float, float]:
@@ -29,10 +29,10 @@ def timed(jobs: int, steps: int) -> tuple[float, float]:
         settings = [f"train.steps={steps}", "train.sample_every_steps=0", "metrics.pr=false"]
         question = ask("ict_digits", ["loss=l2"], settings, seeds=(0, 1, 2, 3))
         begun = time.monotonic()
-        with launched("cpu", jobs) as (launcher, device):
-            planned = planning.plan(question, device)
-            running.try_out(planned, launcher, device, planned.arms)
-            done = running.run(planned, launcher, device, watch=lambda study: None)
+        with launching.launched(launching.chosen(jobs=jobs), "cpu") as (queue, here):
+            planned = planning.plan(question, here)
+            tryouts.try_out(planned, queue, planned.arms)
+            done = running.run(planned, queue)
         wall = time.monotonic() - begun
     assert {trial.state for trial in done.trials} == {"done"}, done.trials
     return wall, sum(trial.seconds for trial in done.trials)
