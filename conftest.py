@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from genkit.cli import main
+from genkit.kernel import registry
 
 torch.set_num_threads(1)
 torch.ones((), requires_grad=True).backward()  # or, once torch has compiled, no process forked from this one can train
@@ -16,11 +17,16 @@ torch.ones((), requires_grad=True).backward()  # or, once torch has compiled, no
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
-    """Nothing is written into the checkout, and nobody's runs or plugins leak in."""
+    """Nothing is written into the checkout, and nobody's runs, plugins or registered classes leak in."""
     monkeypatch.chdir(tmp_path)
     for name in ("GENKIT_RUNS", "GENKIT_PLUGINS", "GENKIT_WITHOUT", "GENKIT_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GENKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GENKIT_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setattr(registry, "_OWN", {})
+    yield
+    if registry._OWN:
+        registry._all.cache_clear()
 
 
 @pytest.fixture

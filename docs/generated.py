@@ -53,17 +53,21 @@ class Fields(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        cls = find(self.arguments[0])
-        said = attributes(cls)
-        rows = [["key", "type", "default", "what", "in the id"]]
-        for name, field in fields_of(cls):
-            meta = field.metadata
-            kind = f"slot: `{meta['slot']}`" if "slot" in meta else f"`{field.type}`"
-            text = meta.get("help") or said.get(name, "")
-            if "slot" not in meta and not text:  # a table of its own
-                continue
-            rows.append([f"`{name}`", kind, default(field), text, "yes" if meta.get("identity", True) else "no"])
-        return [table(rows, [20, 18, 16, 38, 8])]
+        return [settings(find(self.arguments[0]))]
+
+
+def settings(cls: type) -> nodes.table:
+    """A row for each field of a class."""
+    said = attributes(cls)
+    rows = [["key", "type", "default", "what", "in the id"]]
+    for name, field in fields_of(cls):
+        meta = field.metadata
+        kind = f"slot: `{meta['slot']}`" if "slot" in meta else f"`{field.type}`"
+        text = meta.get("help") or said.get(name, "")
+        if "slot" not in meta and not text:  # a table of its own
+            continue
+        rows.append([f"`{name}`", kind, default(field), text, "yes" if meta.get("identity", True) else "no"])
+    return table(rows, [20, 18, 16, 38, 8])
 
 
 def attributes(cls: type) -> dict[str, str]:

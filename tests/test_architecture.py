@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = tomllib.loads((ROOT / "docs" / "rooms.toml").read_text())
 TOP = ROOMS["top"]["modules"].split()
 ORDER = [*TOP, *(f"{room}.{m}" for room, said in ROOMS.items() if room != "top" for m in said["modules"].split())]
+PICKLES = ROOT / "plugins" / "weights" / "genkit_weights" / "pickles.py"  # the one module that opens pickles
+OWN = ROOT / "plugins" / "own" / "genkit_own" / "files.py"  # the one that runs what a user has named
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/genkit_*/__init__.py"))
 
 
@@ -189,10 +191,10 @@ def test_nothing_loads_code_or_hides_a_failure(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [a.name for a in node.names] + [getattr(node, "module", "") or ""]
-            forbidden = {"yaml", "dill"} if path == PACKAGE / "data" / "pickles.py" else {"pickle", "yaml", "dill"}
+            forbidden = {"yaml", "dill"} if path == PICKLES else {"pickle", "yaml", "dill"}
             assert not forbidden & set(names)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in {"eval", "exec"}
+            assert node.func.id != "eval" and (node.func.id != "exec" or path == OWN)
         if isinstance(node, ast.Attribute):
             assert node.attr not in {"nan_to_num", "nan_to_num_"}
             assert getattr(node.value, "id", "") != "pickle" or node.attr == "Unpickler"  # the guarded one

@@ -9,6 +9,7 @@ import ast
 import configparser
 import importlib
 import importlib.util
+import linecache
 import re
 import shlex
 import subprocess
@@ -47,7 +48,9 @@ class Block(NamedTuple):
     runs: bool
 
     def parsed(self, page):
-        return compile("\n" * self.line + self.text, str(page), "exec")
+        text, name = "\n" * self.line + self.text, f"{page} (python)"
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)  # as a cell of a notebook has
+        return compile(text, name, "exec")
 
 
 def blocks(page, *languages):
@@ -75,14 +78,18 @@ def at_hand(tmp_path):
 
         def enter(page):
             shown = files(page)
+            for _, words in commands(page):
+                if words[:3] == ["genkit", "plugins", "new"]:  # what it writes is at hand, too
+                    context = parse(words[1:])[1]
+                    context.command.callback(**context.params)
             for name, text in shown.items():
                 (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
                 (tmp_path / name).write_text(text)
-            for name in (n for n in shown if n.endswith("pyproject.toml")):
-                entries = tomllib.loads(shown[name])["project"]["entry-points"]["genkit"]
+            for project in tmp_path.glob("*/pyproject.toml"):
+                entries = tomllib.loads(project.read_text())["project"]["entry-points"]["genkit"]
                 for plugin, module in entries.items():
                     provide(tmp_path / "site", plugin, module)
-                stack.enter_context(present((tmp_path / name).parent, tmp_path / "site"))
+                stack.enter_context(present(project.parent, tmp_path / "site"))
             return shown
 
         yield enter
@@ -159,7 +166,7 @@ def known(page):
             if path in RUNS_RECIPES:
                 check(context.params)
         elif words[:4] == ["python", "-m", "pip", "install"]:
-            for word in words[4:]:
+            for word in (word.partition("[")[0] for word in words[4:]):
                 is_path = word.startswith((".", "/"))
                 assert not is_path or Path(word).is_dir() or list(ROOT.glob(word.removeprefix("./"))) or word == ".", (
                     line
@@ -176,7 +183,7 @@ def test_every_command_in_running_text_is_known(page, at_hand):
     there = {**dispatch.COMMANDS, **dispatch._plugin_commands()}
     for line in re.findall(r"`genkit ([^`]+)`", prose):
         words = [word for word in line.split() if word not in dispatch.OPTIONS and not re.match(r"--|[A-Z<…]", word)]
-        words = words[1:] if line.startswith("--without") else words
+        words = words[1:] if line.startswith(("--without", "--plugin ")) else words
         if not words:
             continue
         assert words[0] in there, line
@@ -289,7 +296,9 @@ def test_the_exit_codes_of_the_tour_are_those_of_the_code():
 
 def test_the_environment_variables_of_the_page_are_those_of_the_code():
     listed = set(re.findall(r"^\| `(GENKIT_\w+)` \|", (DOCS / "cli.md").read_text(), re.MULTILINE))
-    sources = "".join(path.read_text() for path in (ROOT / "genkit").rglob("*.py"))
+    sources = "".join(
+        path.read_text() for path in [*ROOT.glob("genkit/**/*.py"), *ROOT.glob("plugins/*/genkit_*/**/*.py")]
+    )
     silent = {"GENKIT_API", "GENKIT_TOLD"}  # a plugin's attribute; what one process tells those that it starts
     assert listed == set(re.findall(r"\"(GENKIT_\w+)\"", sources)) - silent
 

@@ -200,6 +200,17 @@ def test_scm_has_the_numbers_of_its_paper(name, dropout):
     assert objective.sampler.levels[0] == pytest.approx(0.5 * math.tan(1.1), abs=5e-4)
 
 
+@pytest.mark.parametrize(("name", "dropout"), [("sct_imagenet64", 0.45), ("scd_imagenet64", 0.0)])
+def test_scm_on_imagenet_has_the_numbers_of_its_paper_but_the_network(name, dropout):
+    recipe = load_recipe(name)
+    objective = recipe.objective
+    assert objective.network == genkit.component("network", "adm", dropout=dropout, dropout_max_resolution=16)
+    assert (objective.normalise, objective.c, objective.adaptive, objective.warmup_steps) == ("norm", 0.1, True, 10_000)
+    assert objective.noise == genkit.component("noise", "lognormal", p_mean=-1.0, p_std=1.6)
+    assert recipe.optimizer == genkit.component("optimizer", "adam", lr=1e-4, beta2=0.99)
+    assert (recipe.train.steps, recipe.train.batch_size, recipe.dataset.labels) == (400_000, 2048, True)
+
+
 SMALL = [
     *("network.model_channels=8", "network.num_blocks=1", "train.steps=2", "train.batch_size=2"),
     *("train.log_every_steps=1", "train.sample_every_steps=0", "evaluate.samples=4", "metrics.fid=false"),
@@ -266,11 +277,12 @@ def test_two_steps_of_ctm_follow_the_diffusion_model_that_it_names(tmp_path):
     assert x0.shape == (2, *CIFAR.shape) and x0.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["sct_cifar10", "scd_cifar10"])
+@pytest.mark.parametrize("name", ["sct_cifar10", "scd_cifar10", "sct_imagenet64", "scd_imagenet64"])
 def test_two_steps_of_scm_start_from_a_diffusion_model_and_distil_it(tmp_path, name):
-    settings = small(tmp_path, CIFAR)
-    start = genkit.run(load_recipe("edm_ddpmpp_cifar10", settings), tmp_path / "start").folder
-    settings += [f"path.model.from={start}"] if name == "scd_cifar10" else []
+    diffusion, spec = ("edm_ddpmpp_cifar10", CIFAR) if "cifar10" in name else ("edm_imagenet64", IMAGENET)
+    settings = small(tmp_path, spec)
+    start = genkit.run(load_recipe(diffusion, [*settings, "train.precision=float32"]), tmp_path / "start").folder
+    settings += [f"path.model.from={start}"] if name.startswith("scd") else []
     denoiser = genkit.load(genkit.run(load_recipe(name, [*settings, f"init.from={start}"])).folder)
     assert genkit.sample(denoiser, 2, steps=2, seed=0).isfinite().all()
     before, after = (dict(genkit.load(start).named_parameters()), dict(denoiser.named_parameters()))
