@@ -1,13 +1,14 @@
 """Everything that must be known about a card, most telling first, in stages of at most nine minutes.
 
     python benchmarks/gpu_day.py [--device cuda] [--stages correct,step-ncsnpp] [--minutes 9] [--out FOLDER]
-        [--work FOLDER] [--tiny] [-- --peer PATH --script ct_train.py ... -- WORDS]
+        [--work FOLDER] [--set key=value ...] [--tiny] [-- --peer PATH --script ct_train.py ... -- WORDS]
 
 Each stage is a process of its own and writes `FOLDER/DEVICE-STAGE.json` with device, versions and command, case by
 case; the same command goes on where it stopped, however it was ended, and tries again what failed or was skipped. Runs
 lie in `FOLDER/work`. What stands behind the first `--` goes to `peers.py`. `--tiny` is the same code at sizes that a
 CPU has done in seconds, into `FOLDER/tiny-DEVICE-STAGE.json`; such results say nothing about speed. The proxy of
-CIFAR-10 looks for the data where a recipe does, and downloads them where it may.
+CIFAR-10 looks for the data where a recipe does, and downloads them where it may; `--set dataset.use=hdf5
+dataset.path=FILE` gives it others.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from genkit_bench import chips
 
 STAGES: dict[str, Callable[[Day], Cases]] = {
     "correct": correct.cases,
+    "recipes": correct.recipes,
     **{f"step-{name}": functools.partial(cost.cases, name=name) for name in cost.PAPERS},
     "peer": cost.peer,
     "samples": use.samples,
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0, help="of a stage")
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--work", type=Path, default=None, help="for runs, which go on there")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key=value", help="settings of the proxy's recipes")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--stage", default="", help=argparse.SUPPRESS)
     parser.add_argument("peer", nargs="*", help="behind --: words for peers.py")
@@ -76,7 +79,7 @@ def main() -> None:
     work = (given.work or given.out / "work") / file.stem
     work.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + 60 * given.minutes - 20
-    day = Day(device=given.device, tiny=given.tiny, work=work, peer=tuple(given.peer), until=until)
+    day = Day(given.device, given.tiny, work, tuple(given.set), tuple(given.peer), until)
     done = through(day, given.stage, STAGES[given.stage](day), file)
     sys.exit(0 if done else 75)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from genkit.errors import RecipeError
 from genkit.keys import Key
@@ -112,9 +114,24 @@ def jvp(function: Callable[..., Tensor], at: tuple[Tensor, ...], along: tuple[Te
     """
     own = tuple(x.clone() for x in at)  # what `expand` gave shares memory, and torch refuses that
     math = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-    with math, torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+    with math, torch.compiler.set_stance("force_eager"), warnings.catch_warnings(), _norms():
         warnings.filterwarnings("ignore", "`torch.jit.script")  # which torch's own rules of forward mode still use
         return torch.func.jvp(function, own, along)  # type: ignore[return-value]
+
+
+class _PlainNorms(TorchFunctionMode):
+    """Group norms in plain order of memory, and on a CPU in float32; their results as they would have been."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not nn.functional.group_norm:
+            return func(*args, **(kwargs or {}))
+        x, half = args[0], args[0].is_cpu and args[0].dtype in (torch.bfloat16, torch.float16)
+        made = func(x.contiguous().float() if half else x.contiguous(), *args[1:], **(kwargs or {}))
+        made = made.to(x.dtype) if half else made
+        return made if x.is_contiguous() else made.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+_norms = _PlainNorms if torch.__version__ < (2, 14) else nullcontext  # which derives them in any order and precision
 
 
 class Loss(NamedTuple):

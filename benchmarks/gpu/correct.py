@@ -16,10 +16,16 @@ from torch import Tensor
 import genkit
 from genkit import Key, Spec
 from genkit.denoiser import jvp
+from genkit.errors import CheckpointError, DataError
+from genkit.kernel import loading
 from genkit.keys import order
 from genkit.kinds import Context
+from genkit.runs import planning
+from genkit.runs.planning import Plan
 from genkit.training import checkpoint
+from genkit.training.state import State
 from genkit.training.step import train
+from genkit_testing import tryout
 from gpu.day import Cases, Day, Skipped
 
 FAMILIES = {
@@ -35,13 +41,43 @@ def cases(day: Day) -> Cases:
     return {
         **{f"fixed vectors of {name}": lambda name=name: vectors(day, name) for name in FAMILIES},
         "draws": draws,
-        "masks, eager": lambda: masks(day, "float32", False),
-        "masks, bf16": lambda: masks(day, "bf16", False),
+        "masks, eager": lambda: masks(day, "float32"),
+        "masks, bf16": lambda: masks(day, "bf16"),
         "forward mode": lambda: forward_mode(day),
         "no waits in 100 steps": lambda: no_waits(day),
         "resume after SIGKILL": lambda: resume(day),
-        "masks, compiled": lambda: masks(day, "float32", True),
+        "masks, compiled": lambda: masks(day, "float32", "true"),
+        "masks, CUDA graphs": lambda: masks(day, "bf16", "reduce-overhead"),
+        "resume after SIGKILL, bf16, compiled": lambda: resume(day, "train.precision=bf16", "train.compile=true"),
     }
+
+
+SHAPES = {"cifar10": ((3, 32, 32), 0), "imagenet64": ((3, 64, 64), 1000)}  # and classes
+
+
+def recipes(day: Day) -> Cases:
+    """Every bundled recipe, at its own size but for the batch; a few small ones where all is tiny."""
+    small = ("ict_ring", "meanflow_digits", "imm_digits")
+    return {name: lambda name=name: tried(day, name) for name in (small if day.tiny else bundled())}
+
+
+def bundled() -> list[str]:
+    names = (name for name in loading.installed() if "/" not in name)
+    return sorted(name for name in names if name.endswith(("_ring", "_digits", "_proxy", *SHAPES)))
+
+
+def tried(day: Day, name: str) -> dict[str, Any]:
+    """Two steps of a recipe with its components held against what they owe, samples, and its metrics."""
+    settings = ["train.batch_size=8"]
+    shape, classes = next((told for end, told in SHAPES.items() if end in name), ((3, 32, 32), 0))
+    try:
+        if name.endswith(("_ring", "_digits")):
+            tryout.check(planning.plan(genkit.load_recipe(name, settings), day.work / name, day.device))
+        else:
+            tryout.check(on_random(name, settings, [], day.device, shape, classes, count=64))
+    except (DataError, CheckpointError) as missing:
+        raise Skipped(str(missing)) from None
+    return {"batch_size": 8}
 
 
 def close(a: Tensor, b: Tensor, tolerance: float) -> float:
@@ -88,21 +124,26 @@ def draws() -> dict[str, Any]:
     return {"order": told, "dropout": Key(0, 7).integer("dropout")}
 
 
-def masks(day: Day, precision: str, compiled: bool) -> dict[str, float]:
+def masks(day: Day, precision: str, compiled: str = "false") -> dict[str, float]:
     """Student and teacher see the same masks of dropout under one key, and others under another."""
-    if compiled and day.tiny:
+    if compiled != "false" and day.tiny:
         raise Skipped("compiling takes minutes on a CPU")
-    planned = on_random("ict_cifar10", [*PLAIN, f"train.compile={str(compiled).lower()}"], [SMALL], day.device)
-    state = planned.state()
-    student, x = state.program.train().student, torch.randn(4, 3, 32, 32, device=day.device)
+    planned = on_random("ict_cifar10", [*PLAIN, f"train.compile={compiled}"], [SMALL], day.device)
+    with planned.settled():
+        return _masks(planned.state(), precision, day.device)
+
+
+def _masks(state: State, precision: str, device: str) -> dict[str, float]:
+    student, x = state.program.train().student, torch.randn(4, 3, 32, 32, device=device)
     for p in student.network.parameters():  # last layers begin at zero
         torch.nn.init.normal_(p, std=0.05)
-    t = torch.full((4,), 2.0, device=day.device)
+    t = torch.full((4,), 2.0, device=device)
 
     def answer(seed: int) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         cast = torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16")
         with Key(seed).reseeded(x.device), cast:
-            return student(x, t)
+            return student(x, t).clone()  # CUDA graphs write over what they gave before
 
     with_gradient = answer(0)
     with torch.no_grad():
@@ -129,6 +170,11 @@ def forward_mode(day: Day) -> dict[str, float]:
 def no_waits(day: Day) -> dict[str, Any]:
     """Steps in which any operation that waits for the device is an error; on a CPU, the same steps."""
     planned = on_random("ict_cifar10", PLAIN, [SMALL], day.device)
+    with planned.settled():
+        return _no_waits(day, planned)
+
+
+def _no_waits(day: Day, planned: Plan) -> dict[str, Any]:
     state, count = planned.state(), 4 if day.tiny else 100
     steps = train(state, planned.data, planned.recipe.train)
     for _ in range(2):
@@ -144,12 +190,14 @@ def no_waits(day: Day) -> dict[str, Any]:
     return {"steps": count, "watched": day.cuda, "loss": float(figures["loss"])}
 
 
-def resume(day: Day) -> dict[str, Any]:
+def resume(day: Day, *more: str) -> dict[str, Any]:
     """A run that is killed and goes on ends with the bits of one that was left alone."""
+    if day.tiny and "train.compile=true" in more:
+        raise Skipped("compiling takes minutes on a CPU")
     steps, recipe = (40, "ict_ring") if day.tiny else (400, "ict_digits")
-    settings = [f"train.steps={steps}", f"train.save_every_steps={steps // 4}", "evaluate.samples=100"]
+    settings = [f"train.steps={steps}", f"train.save_every_steps={steps // 4}", "evaluate.samples=100", *more]
     words = [sys.executable, "-m", "genkit", "run", recipe, *settings, "--device", day.device]
-    alone, killed = day.work / "alone", day.work / "killed"
+    alone, killed = (day.work / "-".join([name, *more]) for name in ("alone", "killed"))
     subprocess.run([*words, "--fresh", "--out", str(alone)], check=True, capture_output=True)
     aside = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*words, "--fresh", "--out", str(killed)], **aside) as process:

@@ -32,10 +32,13 @@ PAPERS = {
                  'network={use="adm", model_channels=64, num_blocks=1, channel_mult=[1], attn_resolutions=[]}'),
 }  # fmt: skip
 WAYS = {
-    "bf16, compiled": ["train.precision=bf16", "train.compile=true"],
     "bf16": ["train.precision=bf16"],
+    "bf16, compiled": ["train.precision=bf16", "train.compile=true"],
+    "bf16, not deterministic": ["train.precision=bf16", "train.deterministic=false"],
+    "tf32": ["train.precision=tf32"],
     "float32": ["train.precision=float32"],
 }
+STEPS = {"bf16": 30, "tf32": 20, "float32": 10}
 
 
 def cases(day: Day, name: str) -> Cases:
@@ -50,13 +53,14 @@ def cases(day: Day, name: str) -> Cases:
 def step(day: Day, paper: Paper, settings: list[str]) -> dict[str, Any]:
     if day.tiny and "train.compile=true" in settings:
         raise Skipped("compiling takes minutes on a CPU")
+    steps = 1 if day.tiny else next(n for precision, n in STEPS.items() if f"train.precision={precision}" in settings)
     size = ["train.batch_size=2"] if day.tiny else [f"train.batch_size={paper.batch}"]
     shape, classes = (paper.shape[0], 8, 8) if day.tiny else paper.shape, paper.classes
     swaps = [paper.tiny] if day.tiny else []
     planned = on_random(
         paper.recipe, [*size, *settings], swaps, day.device, shape, classes, count=64 if day.tiny else 4096
     )
-    return measuring.measure(planned, 1 if day.tiny else 60)
+    return measuring.measure(planned, steps)
 
 
 def peer(day: Day) -> Cases:

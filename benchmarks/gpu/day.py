@@ -19,13 +19,14 @@ Case = Callable[[], Any]
 Cases = dict[str, Case]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Day:
     """Where and how large.
 
     Attributes:
         tiny: The same code at sizes that a CPU has done in seconds.
         work: A folder for runs, which go on where they stopped.
+        settings: Of the proxy's recipes, as `genkit run` takes them.
         peer: Words for `peers.py`, from --peer on; none leaves that stage out.
         until: When the stage is over, by `time.monotonic`.
     """
@@ -33,6 +34,7 @@ class Day:
     device: str
     tiny: bool
     work: Path
+    settings: tuple[str, ...] = ()
     peer: tuple[str, ...] = ()
     until: float = float("inf")
 

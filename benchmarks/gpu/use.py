@@ -76,13 +76,14 @@ def trained(day: Day, method: str) -> dict[str, Any]:
     recipe = f"{method}_digits" if day.tiny else f"{method}_cifar10_proxy"
     short = ["train.steps=3", "evaluate.samples=20", "metrics.pr=false"] if day.tiny else []
     folder = day.work.absolute() / recipe
+    settings = [*day.settings, *short]
     words = [
         sys.executable,
         "-m",
         "genkit",
         "run",
         recipe,
-        *short,
+        *settings,
         "--device",
         day.device,
         "--out",
