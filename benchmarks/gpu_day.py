@@ -33,6 +33,7 @@ from genkit_bench import chips
 STAGES: dict[str, Callable[[Day], Cases]] = {
     "correct": correct.cases,
     "recipes": correct.recipes,
+    "compiled": correct.compiled,
     **{f"step-{name}": functools.partial(cost.cases, name=name) for name in cost.PAPERS},
     "peer": cost.peer,
     "samples": use.samples,
