@@ -96,7 +96,7 @@ def close(a: Tensor, b: Tensor, tolerance: float) -> float:
 
 def network(name: str, device: str) -> torch.nn.Module:
     """A small one of a family, the same weights on every device, none of them zero."""
-    context = Context(spec=Spec(channels=3, height=16, width=16), device=device)
+    context = Context(spec=Spec(channels=3, height=16, width=16))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         built: torch.nn.Module = genkit.build(genkit.component("network", name, **FAMILIES[name]), context)
