@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import shlex
@@ -16,6 +17,7 @@ import torch
 import genkit
 from genkit import Context, Spec, load_recipe
 from genkit.data import Resident, named
+from genkit.runs import models
 from genkit.runs.planning import Plan
 from genkit_bench import chips
 
@@ -37,7 +39,14 @@ def on_random(
     cond = {"label": torch.randint(classes, (count,), device=device)} if classes else {}
     x = torch.randint(256, (count, *shape), dtype=torch.uint8, device=device)
     told = named.setup_of(chosen, device)
-    context = Context(**told, spec=spec, data="random", dataset=chosen.dataset, total_steps=chosen.train.steps)
+    context = Context(
+        **told,
+        spec=spec,
+        data="random",
+        dataset=chosen.dataset,
+        total_steps=chosen.train.steps,
+        load=functools.partial(models.load_source, device=device),
+    )
     data = Resident(x=x, spec=spec, identity="random", cond=cond)
     return Plan(recipe=chosen, data=data, context=context, id="random", folder=Path("nowhere"))
 

@@ -175,5 +175,5 @@ if processes.rank() == 0: torch.save(found, {str(tmp_path / "grads.pt")!r})
         for together in both:
             assert together.keys() == alone.keys()
             for name, gradient in alone.items():
-                assert (together[name] - gradient).abs().max() < 1e-6 * largest, (objective, name)
+                assert (together[name] - gradient).abs().max() < 1e-5 * largest, (objective, name)
         assert any((half[name] - gradient).abs().max() > 1e-3 * largest for name, gradient in alone.items())
