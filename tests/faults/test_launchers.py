@@ -87,6 +87,14 @@ def as_if_nothing_had_happened(local):
     no_run_had_two_processes_at_a_time()
 
 
+def test_try_outs_that_nobody_asks_for_any_more_leave_the_queue(site):
+    trouble("submitted kill")
+    killed = Forked(CLUSTER, path=site).wait(120)
+    assert killed.code == -signal.SIGKILL and len([*Path("cluster").glob("*/job.json")]) == 2
+    Forked([*CLUSTER, "--only", "failed"], path=site).wait(120)  # of which there are none
+    nothing_is_left()
+
+
 def test_a_submitter_that_is_told_to_leave_has_its_jobs_save_and_leaves_none(site, local):
     running = Forked([*CLUSTER, "train.steps=4000"], path=site)
     assert within(60, lambda: any(told(folder, "step") for folder in Path().glob("runs/*")))

@@ -56,7 +56,7 @@ def _estimate(planned: Plan) -> dict[str, float]:
     with planned.settled():
         evaluation = _evaluation_seconds(planned, planned.program().student.eval())
         share = max(busy, _held(planned.context.device))
-    whole = round(planned.recipe.train.steps * step + evaluation, 1)
+    whole = round(planned.recipe.train.steps * step + evaluation, 3)
     return {"seconds": whole, "step": step, "evaluation": evaluation, "share": share}
 
 

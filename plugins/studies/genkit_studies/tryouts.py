@@ -19,14 +19,15 @@ from genkit_studies.worker import OUT_OF_MEMORY, reason
 
 
 def through(queue: Queue, jobs: Mapping[str, Job]) -> dict[str, End]:
-    """Run jobs to their ends, those anew that a machine ended; how they ended.
+    """Run jobs to their ends, those anew that a machine ended; how they ended. Others, of before a kill, leave.
 
     Raises:
         Stopped: A signal came; the jobs were told to leave.
     """
     waiting, codes, tries = [key for key in jobs if key not in queue.open], dict[str, End](), Counter[str]()
+    queue.cancel(queue.known.keys() - jobs.keys())
     with queue.heeding() as stop:
-        while len(codes) < len(jobs):
+        while len(codes) < len(jobs) or queue.known:
             if stop.signal is not None:
                 queue.cancel()
                 raise queue.stopped(Path("study"), "before a trial began")
@@ -57,7 +58,7 @@ def try_out(study: Study, queue: Queue, arms: Sequence[Arm]) -> dict[str, dict[s
     jobs = {arm.label: _tryout(folder, arm, queue) for arm in arms}
     keys = {label: job.log.stem for label, job in jobs.items()}
     by_key = {keys[label]: job for label, job in jobs.items() if not job.log.with_suffix(".json").is_file()}
-    codes = through(queue.at(folder), by_key) if by_key else {}
+    codes = through(queue.at(folder), by_key)
     problems: list[GenkitError] = []
     for label, job in jobs.items():
         code = codes.get(keys[label], 0)

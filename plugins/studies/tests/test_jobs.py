@@ -266,15 +266,15 @@ def test_the_job_of_another_pool_of_this_machine_runs_as_long_as_that_is_there()
 
 @pytest.fixture
 def slow_start(monkeypatch):
-    """Jobs say that they took five seconds to start, which is far more than what their trials take."""
-    monkeypatch.setattr(estimate, "_since_start", lambda: 5.0)
+    """Jobs say that they took an hour to start, which is far more than what their trials take on any machine."""
+    monkeypatch.setattr(estimate, "_since_start", lambda: 3600.0)
 
 
 def test_short_trials_are_one_job_and_each_is_a_run_of_its_own(ablate, slow_start):
     told = ablate(*ASKED)
     all_done()
     assert [int(n) for n in Path("cluster/calls").read_text().split()] == [2, 1]
-    assert "a job takes 5.0 s to start" in told.err and "trials are one job" in told.err
+    assert "a job takes 3600.0 s to start" in told.err and "trials are one job" in told.err
     assert not list(study.find("latest").glob("packs/*"))
 
 
