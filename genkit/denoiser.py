@@ -131,7 +131,7 @@ class _PlainNorms(TorchFunctionMode):
         return made if x.is_contiguous() else made.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-_norms = _PlainNorms if torch.__version__ < (2, 14) else nullcontext  # which derives them in any order and precision
+_norms = _PlainNorms if torch.__version__ < "2.14" else nullcontext  # which derives them in any order and precision
 
 
 class Loss(NamedTuple):

@@ -133,10 +133,10 @@ def _run_of(source: Source) -> Path:
 def content(source: Source) -> str:
     """Identity of starting weights."""
     path = Path(source.origin)
-    if path.suffix == ".safetensors" or path.is_file():
-        if not path.is_file():
+    if files := store.weights_in(path):
+        if not files[0].is_file():
             raise DataError(path, "no such weights file", "check init.from")
-        return sha256(path)
+        return "+".join(map(sha256, files))
     folder = _run_of(source)
     newest, _ = checkpoint.latest(folder / "checkpoints")
     if newest and (made := derived(newest, source.weights)).is_file():

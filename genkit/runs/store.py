@@ -195,6 +195,13 @@ def find(run: str | Path) -> Path:
     raise DataError(f"run {str(run)!r}", f"there is none in {root()}", near or "`genkit runs list` shows them")
 
 
+def weights_in(path: Path) -> list[Path]:
+    """The files of weights of a model that is no run: the file itself, or those of a folder."""
+    if path.suffix == ".safetensors" or path.is_file():
+        return [path]
+    return [] if (path / "lock.json").exists() else sorted(path.rglob("*.safetensors"))
+
+
 def keep_recipe(path: Path, recipe: Recipe) -> None:
     """Write a resolved recipe, with what plugins want beside it.
 

@@ -13,7 +13,7 @@ from genkit.denoiser import Denoiser
 from genkit.errors import DataError, RecipeError
 from genkit.evaluation import sampling
 from genkit.kinds import closest, names
-from genkit_export import onnx_graph, program, tensors
+from genkit_export import hub, onnx_graph, program, tensors
 from genkit_export.graph import Steps
 from genkit_export.model import Model
 
@@ -25,7 +25,7 @@ class Form(NamedTuple):
     """A form that models leave in.
 
     Attributes:
-        ending: Of its file.
+        ending: Of its file; none if it is a folder.
         write: Makes it.
         read: Gives a denoiser that can be sampled.
         off: By how much samples that are read back may differ from the model's own.
@@ -40,6 +40,7 @@ class Form(NamedTuple):
 
 
 FORMS = {
+    "hub": Form("", hub.write, lambda folder: tensors.read(folder / hub.WEIGHTS), 0.0, False),
     "safetensors": Form(".safetensors", lambda made, target, _: tensors.write(made, target), tensors.read, 0.0, False),
     "torch-export": Form(".pt2", program.write, program.read, ROUNDING, True),
     "onnx": Form(".onnx", onnx_graph.write, onnx_graph.read, ROUNDING, True),
@@ -57,10 +58,10 @@ def export(made: Model, to: str, out: Path | None = None, steps: Steps = 1) -> t
     if to not in FORMS:
         raise RecipeError("--to", f"there is no form {to!r}", closest(to, FORMS, f"there are {names(FORMS)}"))
     form, target = FORMS[to], out or _place(made, to, steps)
-    if target.suffix != form.ending:
+    if form.ending and target.suffix != form.ending:
         raise RecipeError(f"--out {target}", f"{to} is a {form.ending} file", "give it that ending")
-    if target.is_dir():
-        raise DataError(target, "is a folder that is there already", "remove it, or choose another --out")
+    if target.is_dir() or (target.exists() and not form.ending):
+        raise DataError(target, "is there already", "remove it, or choose another --out")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as aside:
@@ -80,7 +81,7 @@ def _place(made: Model, to: str, steps: Steps) -> Path:
     form = FORMS[to]
     levels = steps if isinstance(steps, int) else ",".join(map(str, steps))
     name = f"{made.told['name']}-steps{levels}" if form.of_steps else made.told["name"]
-    return made.folder / "exports" / f"{name}{form.ending}"
+    return made.folder / "exports" / f"{name}{form.ending or f'-{to}'}"
 
 
 def difference(own: Denoiser, other: Denoiser, steps: Steps) -> float:

@@ -38,7 +38,7 @@ class Model:
         folder: The run that it is of.
         told: What stands beside its weights in every form, texts by name: `network`, `tables` and `spec` as
             `genkit weights convert` has them; `recipe`, resolved; `name`, `id`, `k` and `weights` of the run; `data`,
-            the identity of what it learnt; `made_with`.
+            the identity of what it learnt; `made_with`; `license`, where it is told.
     """
 
     denoiser: Denoiser
@@ -52,8 +52,11 @@ class Model:
         return self.denoiser.network.state_dict()
 
 
-def of_run(run: str | Path, weights: str = "ema", at: str = "latest") -> Model:
+def of_run(run: str | Path, weights: str = "ema", at: str = "latest", license: str = "") -> Model:
     """The model of a run, on the CPU.
+
+    Args:
+        license: Of its weights, by its SPDX name.
 
     Raises:
         GenkitError: There is no such run, checkpoint or average.
@@ -73,6 +76,7 @@ def of_run(run: str | Path, weights: str = "ema", at: str = "latest") -> Model:
         "genkit": genkit.__version__,
         "made_with": json.dumps({name: lock[name] for name in PROVENANCE if lock.get(name)}),
     }
+    told |= {"license": license} if license else {}
     denoiser = models.load(folder, weights, "cpu", at).requires_grad_(False)
     return Model(denoiser=denoiser, recipe=recipe, folder=folder, told=told)
 

@@ -8,17 +8,19 @@ from genkit.data.weights import FOREIGN
 from genkit.denoiser import Denoiser
 from genkit.errors import DataError
 from genkit.kinds import names
-from genkit_export import onnx_graph, program, tensors
+from genkit_export import hub, onnx_graph, program, tensors
 
 _FILES = {".safetensors": tensors.read, ".pt2": program.read, ".onnx": onnx_graph.read}
 
 
 def opened(path: Path) -> Denoiser | None:
-    """The denoiser of a file that was exported; None where there is no such file.
+    """The denoiser of a file or folder that was exported; None where there is none.
 
     Raises:
         GenkitError: It cannot be read, or is of a form that is to be converted first.
     """
+    if (path / hub.WEIGHTS).is_file():
+        return tensors.read(path / hub.WEIGHTS)
     if not path.is_file():
         return None
     if path.suffix not in _FILES:

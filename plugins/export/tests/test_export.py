@@ -8,8 +8,10 @@ import torch
 
 import genkit
 from genkit.errors import DataError, PluginError, RecipeError
+from genkit.evaluation import results
 from genkit.kernel.loading import load_recipe
-from genkit_export import exporting, model, onnx_graph, program
+from genkit.runs import store
+from genkit_export import exporting, hub, model, onnx_graph, program
 
 FEW = ["train.steps=20", "evaluate.samples=300"]
 
@@ -32,6 +34,38 @@ def test_what_is_exported_draws_the_samples_of_the_run(run, call, to, steps, off
     assert float((drawn - own).abs().max()) <= off
     path, _ = call("sample", out.strip(), "--steps", steps, "--count", 4)
     assert path.strip().endswith(f"-steps{steps}-seed0.png")
+
+
+def test_a_folder_for_a_hub_has_a_card_and_is_read_like_the_run(run, tmp_path, call):
+    folder = tmp_path / "points"
+    call("export", run, "--to", "hub", "--license", "CC0-1.0", "--out", folder)
+    assert {path.name for path in folder.iterdir()} == {"README.md", "model.safetensors", "recipe.toml", "samples.png"}
+    head, _, text = (folder / "README.md").read_text().removeprefix("---\n").partition("\n---\n")
+    assert yaml(head)["license"] == "CC0-1.0" and yaml(head)["library_name"] == "genkit"
+    (found,) = store.evaluations(run)
+    assert found["protocol"]["name"] in text and results.tidy(found["steps"]["1"]["figures"]["fd.fd"]) in text
+    lock = json.loads((run / "lock.json").read_text())
+    assert lock["id"] in text and lock["data"] in text
+    assert torch.equal(genkit.sample(genkit.load(folder), 5), genkit.sample(genkit.load(run), 5))
+    path, _ = call("sample", folder, "--count", 4)
+    assert path.strip() == "points-steps1-seed0.png"
+    of_run, of_folder = (json.loads(call("evaluate", what, "--json")[0]) for what in (run, folder))
+    assert of_folder["steps"] == of_run["steps"]
+    started = genkit.run(load_recipe("ict_ring", [*FEW, f"init.from={folder}", "train.steps=1"]), tmp_path / "b")
+    call("export", started.folder, "--to", "hub", "--out", tmp_path / "next")
+    assert f"started from: `{folder}`" in (tmp_path / "next/README.md").read_text()
+    assert "is there already" in call("export", run, "--to", "hub", "--out", folder, code=4)[1]
+
+
+def test_a_card_tells_no_figures_of_other_weights_and_no_licence_that_is_not_told(run):
+    made = model.of_run(run, "raw")
+    text = hub.card(made, 1)
+    assert "None are on record for these weights." in text and "Not told by who exported it" in text
+    assert 'license: "unknown"' in text and "edm-fid" not in text
+
+
+def yaml(head):
+    return {name: json.loads(value) for name, _, value in (line.partition(": ") for line in head.splitlines())}
 
 
 def test_an_export_is_evaluated_as_its_run_is(run, tmp_path, call):
@@ -100,6 +134,9 @@ def test_a_graph_says_what_it_cannot(run, tmp_path):
 
 def test_mistakes_are_one_line(run, tmp_path, call, monkeypatch):
     assert "did you mean 'onnx'?" in call("export", run, "--to", "onxn", code=2)[1]
+    path, _ = exporting.export(model.of_run(run), "safetensors", tmp_path / "a.safetensors")
+    for words in (["--weights", "raw"], ["--checkpoint", "best"]):
+        assert "a model that was exported is as it is" in call("evaluate", path, *words, code=2)[1]
     assert "give it that ending" in call("export", run, "--to", "onnx", "--out", "a.bin", code=2)[1]
     (tmp_path / "stranger.pt2").write_bytes(b"no archive")
     assert "is no program of genkit export" in call("sample", tmp_path / "stranger.pt2", code=4)[1]

@@ -9,6 +9,7 @@ import typer
 
 from genkit.cli import show
 from genkit.cli.options import Device, Json
+from genkit.runs import store
 
 MODELS = (".safetensors", ".pt2", ".onnx")  # files that `genkit export` writes
 AGAINST = "Data set, recipe or statistics; statistics for a RUN, whose recipe names its data."
@@ -63,7 +64,8 @@ def evaluate(
             settings |= {"protocol": protocol, "steps": _numbers(steps)}
             settings["reference"] = str(Path(against).absolute()) if against else None
             given = {k: v for k, v in settings.items() if v is not None}
-            if Path(what).is_file():
+            if store.weights_in(Path(what)):
+                _as_it_is(weights=weights, checkpoint=None if checkpoint == "latest" else checkpoint)
                 found = exported.evaluate(what, given, device=device, watch=watch)
             else:
                 found = evaluating.evaluate(what, at=checkpoint, device=device, watch=watch, **given)
@@ -80,7 +82,7 @@ def present(found: dict[str, Any]) -> None:
 
 
 def _are_samples(path: Path) -> bool:
-    if path.suffix in MODELS:
+    if path.suffix in MODELS or (path.is_dir() and store.weights_in(path)):
         return False
     return path.is_file() or (path.is_dir() and not (path / "lock.json").exists())
 
@@ -93,6 +95,13 @@ def _require(against: str | None, **unused: Any) -> None:
     for name, value in unused.items():
         if value is not None:
             raise RecipeError(f"--{name}", "is for runs; samples that are there are not drawn", "leave it out")
+
+
+def _as_it_is(**given: str | None) -> None:
+    from genkit.errors import RecipeError
+
+    for name in (name for name, value in given.items() if value):
+        raise RecipeError(f"--{name}", "is for runs; a model that was exported is as it is", "leave it out")
 
 
 def _not_of_runs(**given: str | None) -> None:

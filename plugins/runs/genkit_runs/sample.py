@@ -29,7 +29,7 @@ def sample(
     from genkit.runs import models, store
 
     levels, path = steps_of(steps), Path(run)
-    if path.is_file():
+    if store.weights_in(path):
         _as_it_is(weights=weights != "ema", checkpoint=checkpoint != "latest")
         name, place = path.name, Path(f"{path.stem}-steps{steps}-seed{seed}.png")
     else:
