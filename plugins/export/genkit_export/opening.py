@@ -8,7 +8,7 @@ from genkit.data.weights import FOREIGN
 from genkit.denoiser import Denoiser
 from genkit.errors import DataError
 from genkit.kinds import names
-from genkit_export import hub, onnx_graph, program, tensors
+from genkit_export import diffusers_folder, hub, onnx_graph, program, tensors
 
 _FILES = {".safetensors": tensors.read, ".pt2": program.read, ".onnx": onnx_graph.read}
 
@@ -21,6 +21,8 @@ def opened(path: Path) -> Denoiser | None:
     """
     if (path / hub.WEIGHTS).is_file():
         return tensors.read(path / hub.WEIGHTS)
+    if (path / diffusers_folder.INDEX).is_file():
+        return diffusers_folder.read(path)
     if not path.is_file():
         return None
     if path.suffix not in _FILES:
