@@ -24,7 +24,11 @@ def held(state: State) -> int:
 def profiled(**asked: bool) -> Iterator[Any]:
     """Torch's profiler, without what its library writes to stderr."""
     profile: Any = torch.profiler.profile
-    with open(os.devnull, "w") as nowhere, discovery.aside(2, nowhere.fileno()), profile(**asked) as told:
+    with (
+        open(os.devnull, "w") as nowhere,
+        discovery.aside(2, nowhere.fileno()),
+        profile(acc_events=True, **asked) as told,
+    ):
         yield told
 
 

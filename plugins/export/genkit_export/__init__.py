@@ -18,6 +18,11 @@ def genkit_commands() -> Offer:
 
 
 @hookimpl
+def genkit_weights() -> Offer:
+    return {"onnxruntime-web": lazy("genkit_export.web:RUNTIME", "What runs a model in a browser.")}
+
+
+@hookimpl
 def genkit_model(path: Path) -> Any:
     from genkit_export import opening
 

@@ -9,7 +9,7 @@ import typer
 
 from genkit.cli.options import Run
 
-FORMS = "safetensors, torch-export, onnx, diffusers, or hub: a folder with a model card"
+FORMS = "safetensors, torch-export, onnx, diffusers, web, or hub: a folder with a model card"
 
 
 def export(

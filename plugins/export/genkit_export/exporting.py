@@ -13,7 +13,7 @@ from genkit.denoiser import Denoiser
 from genkit.errors import DataError, RecipeError
 from genkit.evaluation import sampling
 from genkit.kinds import closest, names
-from genkit_export import diffusers_folder, hub, onnx_graph, program, tensors
+from genkit_export import diffusers_folder, hub, onnx_graph, program, tensors, web
 from genkit_export.graph import Steps
 from genkit_export.model import Model
 
@@ -44,6 +44,7 @@ FORMS = {
     "diffusers": Form("", diffusers_folder.write, diffusers_folder.read, 0.0, False),
     "safetensors": Form(".safetensors", lambda made, target, _: tensors.write(made, target), tensors.read, 0.0, False),
     "torch-export": Form(".pt2", program.write, program.read, ROUNDING, True),
+    "web": Form(".html", web.write, web.read, ROUNDING, True),
     "onnx": Form(".onnx", onnx_graph.write, onnx_graph.read, ROUNDING, True),
 }
 

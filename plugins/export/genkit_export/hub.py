@@ -8,8 +8,7 @@ from pathlib import Path
 
 from genkit.evaluation import pictures, results, sampling
 from genkit.kernel import registry
-from genkit.runs import store
-from genkit_export import tensors
+from genkit_export import model, tensors
 from genkit_export.graph import Steps
 from genkit_export.model import Model
 
@@ -72,9 +71,8 @@ def _training(made: Model) -> Iterator[str]:
 
 def _figures(made: Model) -> Iterator[str]:
     """Each evaluation of these weights at this step, as its protocol says."""
-    for found in store.evaluations(made.folder):
-        if str(found.get("k")) == made.told["k"] and found.get("protocol", {}).get("weights") == made.told["weights"]:
-            head, *rows = results.figures_table(found)
-            lines = [head, ["---"] * len(head), *rows]
-            table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-            yield f"{results.protocol_line(found)}:\n\n{table}"
+    for found in model.evaluations(made):
+        head, *rows = results.figures_table(found)
+        lines = [head, ["---"] * len(head), *rows]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        yield f"{results.protocol_line(found)}:\n\n{table}"

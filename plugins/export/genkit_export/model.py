@@ -23,7 +23,7 @@ from genkit.kernel.tables import Layers
 from genkit.kernel.toml import Place, Places, hoist
 from genkit.kinds import Context, Spec
 from genkit.levels import Levels
-from genkit.runs import models
+from genkit.runs import models, store
 from genkit.training import checkpoint
 
 Told = Mapping[str, str]
@@ -79,6 +79,13 @@ def of_run(run: str | Path, weights: str = "ema", at: str = "latest", license: s
     told |= {"license": license} if license else {}
     denoiser = models.load(folder, weights, "cpu", at).requires_grad_(False)
     return Model(denoiser=denoiser, recipe=recipe, folder=folder, told=told)
+
+
+def evaluations(made: Model) -> list[dict[str, Any]]:
+    """The evaluations on record of these weights at this step, that of the recipe first."""
+    found = store.evaluations(made.folder)
+    at = (made.told["k"], made.told["weights"])
+    return [one for one in found if (str(one.get("k")), one.get("protocol", {}).get("weights")) == at]
 
 
 def rebuilt(told: Told, state: Mapping[str, Tensor], where: Path) -> Denoiser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -30,7 +31,8 @@ def read(path: Path) -> Denoiser:
     """
     notes = {NOTE: ""}
     try:
-        program = torch.export.load(path, extra_files=notes)
+        with warnings.catch_warnings(action="ignore"):  # of older torch, at weights that it does not change
+            program = torch.export.load(path, extra_files=notes)
         told = json.loads(notes[NOTE])
     except Exception as error:  # whatever its bytes ask for
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:160]
