@@ -1,7 +1,7 @@
 """What a run of a recipe needs and that is not here: files that it names, trained models, public files.
 
 A component may have `absent() -> PublicFile | None`: the file that it would download, asked before anything is built.
-It raises DataError where what it needs is not here and cannot be downloaded.
+It raises DataError where what it needs is not here and cannot be downloaded. It speaks for the components in it, too.
 """
 
 from __future__ import annotations
@@ -55,5 +55,5 @@ def _parts(whole: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
     elif attrs.has(type(whole)):
         yield key, whole
         for name, field in fields(type(whole)):
-            if name != "places":
+            if name != "places" and not hasattr(whole, "absent"):
                 yield from _parts(getattr(whole, field.name), (*key, name))

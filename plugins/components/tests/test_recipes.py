@@ -55,6 +55,7 @@ def test_data_models_and_weights_that_are_not_here_are_told_at_once_with_their_p
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
+        ("ict_digits metrics.fd.features=vgg16", "metrics.fd.features needs vgg16"),
         ("ict_cifar10", "dataset needs cifar-10-python.tar.gz (170 MB), which is not here: a run downloads it"),
         ("ict_cifar10", "metrics.fid.features needs weights-inception"),
         ("ict_fashion", "dataset needs fashion-train-images"),
@@ -64,7 +65,7 @@ def test_data_models_and_weights_that_are_not_here_are_told_at_once_with_their_p
 def test_published_data_and_networks_say_what_they_would_download(recipe, says, call, monkeypatch, tmp_path):
     monkeypatch.setenv("GENKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("GENKIT_WEIGHTS", raising=False)
-    assert says in call("recipe", "check", recipe, code=4 if "imagenet" in recipe else 0).err
+    assert says in call("recipe", "check", *recipe.split(), code=4 if "imagenet" in recipe else 0).err
 
 
 def test_in_what_two_recipes_differ_is_all_of_it(call):

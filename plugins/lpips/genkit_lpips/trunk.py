@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.models import vgg
 
-from genkit.data import PublicFile, locate, sha256
+from genkit.data import PublicFile, files, locate, sha256
 from genkit.errors import DataError, PluginError
 from genkit.kinds import Context
 
@@ -39,6 +39,10 @@ class Vgg16:
 
     Source: Simonyan & Zisserman 2014 (arXiv 1409.1556); torchvision's weights.
     """
+
+    def absent(self) -> PublicFile | None:
+        """The file that a run would download."""
+        return None if files.present(VGG16) else VGG16
 
     def build(self, context: Context) -> Trunk:
         """Raises DataError where the weights are not to be had."""
