@@ -36,8 +36,9 @@ def standing_in(component: Any, folder: Path) -> Any:
 
 def absent(recipe: Recipe) -> list[PublicFile]:
     """The files that a run of a recipe would download for its training."""
-    asked = (c.absent() for _, c in resolving.components_of(recipe.objective) if hasattr(c, "absent"))
-    return [file for file in asked if file]
+    asked = {key: c for key, c in resolving.components_of(recipe.objective) if hasattr(c, "absent")}
+    outer = (c for key, c in asked.items() if not any(key[:n] in asked for n in range(1, len(key))))  # speak for inner
+    return [file for c in outer if (file := c.absent())]
 
 
 def require(study: Study, wanted: list[int]) -> None:
