@@ -78,13 +78,14 @@ def ablate(
         planned = attrs.evolve(planned, measured=measured)
         queue.share(measured, per_device)
         wanted = running.missing(planned, only)
+        slots = telling.at_a_time(planned, wanted, measured, queue)
         for notice in (*planned.notices, *telling.lacking(untried, tried), *telling.idle(planned, wanted, only)):
             show.say(f"note: {notice}")
         if dry_run and json:
             seconds = {label: one["seconds"] for label, one in tried.items()}
             show.as_json({**study.as_plain(planned), "seconds": seconds, "to_run": len(wanted)})
         else:
-            whole = telling.plan(planned, wanted, measured, queue.slots, to_stdout=dry_run)
+            whole = telling.plan(planned, wanted, measured, slots, to_stdout=dry_run)
             for sentence in telling.packed(planned, wanted, queue):
                 show.say(sentence)
             again = ["genkit", "ablate", str(recipe), *given, *(["--seeds", seeds] if seeds else [])]
@@ -95,7 +96,7 @@ def ablate(
             affordable.require(planned, wanted)
         if dry_run or not (yes or _agreed(whole)):
             return
-        with progress.watching(planned, wanted, measured, queue.slots) as watch:
+        with progress.watching(planned, wanted, measured, slots) as watch:
             done = running.run(
                 planned, queue, wanted, fail_fast=fail_fast, detach=detach, watch=watch, measured=measured
             )

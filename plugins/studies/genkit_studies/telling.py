@@ -86,6 +86,15 @@ def _to_run(planned: Study, trials: list[Trial], measured: Measured, slots: int)
     )
 
 
+def at_a_time(planned: Study, wanted: Sequence[int], measured: Measured, queue: Queue) -> int:
+    """How many trials run at a time: those of a job come one after the other, or as many as share its card."""
+    seconds = progress.left(planned, [planned.trials[i] for i in wanted], measured, 1)
+    if queue.start < packs.SOON or not seconds:
+        return queue.slots
+    together = math.ceil(packs.OVERHEAD * seconds / (queue.start * queue.sharing)) * queue.sharing
+    return min(queue.slots, together)
+
+
 def packed(planned: Study, wanted: Sequence[int], queue: Queue) -> Iterator[str]:
     """What jobs cost beyond their trials, and how many trials they have for it."""
     times = [t for i in wanted if (t := progress.each(planned, planned.arm(planned.trials[i]), planned.measured))]

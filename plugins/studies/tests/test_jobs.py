@@ -275,6 +275,7 @@ def test_short_trials_are_one_job_and_each_is_a_run_of_its_own(ablate, slow_star
     all_done()
     assert [int(n) for n in Path("cluster/calls").read_text().split()] == [2, 1]
     assert "a job takes 3600.0 s to start" in told.err and "trials are one job" in told.err
+    assert "with 1 at a time" in told.err
     assert not list(study.find("latest").glob("packs/*"))
 
 
