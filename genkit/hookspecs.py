@@ -123,6 +123,14 @@ def genkit_model(path: Path) -> Any:
     """The denoiser in a file or folder that is no run, to be sampled, evaluated or started from; None if not yours."""
 
 
+@hookspec(firstresult=True)
+def genkit_lease(path: Path) -> Any:
+    """A context that holds a file against other machines where locks of the disk do not; None where they do.
+
+    Its `holder` is host and pid of who has it now, or empty. To enter it raises CheckpointError if another has it.
+    """
+
+
 # A run's life, called on the first process alone. Each gets the key of the step that was just taken, from which
 # it draws if it must: the default generator is not to be touched.
 @hookspec

@@ -9,7 +9,7 @@ import socket
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -51,12 +51,9 @@ def events(folder: Path) -> list[dict[str, Any]]:
     found = []
     path = folder / "events.jsonl"
     for line in path.read_bytes().splitlines() if path.is_file() else []:
-        try:
-            told = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        found += [told] if isinstance(told, dict) else []
-    return found
+        with suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return [told for told in found if isinstance(told, dict)]
 
 
 @contextmanager
@@ -80,7 +77,13 @@ def held(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{socket.gethostname()} pid {os.getpid()}")
         file.flush()
-        yield
+        with lease(folder / ".lease"):
+            yield
+
+
+def lease(path: Path) -> AbstractContextManager[None]:
+    """What holds for other machines, too, where locks of files do not; it may say who has it, as `holder`."""
+    return discovery.installed().manager.hook.genkit_lease(path=path) or nullcontext()
 
 
 def _locked(file: IO[str], how: int = fcntl.LOCK_EX, waits: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1)) -> bool:
@@ -89,19 +92,20 @@ def _locked(file: IO[str], how: int = fcntl.LOCK_EX, waits: tuple[float, ...] = 
         time.sleep(wait)
         try:
             fcntl.flock(file, how | fcntl.LOCK_NB)
-            return True
-        except OSError:
+        except BlockingIOError:
             continue
+        except OSError:  # a disk without locks: a lease tells
+            pass
+        return True
     return False
 
 
 def holder(folder: Path) -> str:
     """Who holds a run folder, host and pid; empty if nobody does."""
-    try:
-        with (folder / ".lock").open() as file:
-            return "" if _locked(file, fcntl.LOCK_SH, waits=(0.0,)) else file.read().strip() or "another process"
-    except FileNotFoundError:
-        return ""
+    with suppress(FileNotFoundError), (folder / ".lock").open() as file:
+        if not _locked(file, fcntl.LOCK_SH, waits=(0.0,)):
+            return file.read().strip() or "another process"
+    return str(getattr(lease(folder / ".lease"), "holder", ""))
 
 
 @attrs.frozen(kw_only=True)

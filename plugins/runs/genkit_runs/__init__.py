@@ -2,6 +2,7 @@
 
 And `genkit doctor`: whether runs will do well here."""
 
+from pathlib import Path
 from typing import Any
 
 from genkit.hookspecs import Offer, hookimpl, lazy
@@ -14,6 +15,13 @@ def genkit_notes(planned: Any, training: bool) -> list[str]:
     from genkit_runs import shorter
 
     return shorter.told(planned) if training else []
+
+
+@hookimpl
+def genkit_lease(path: Path) -> Any:
+    from genkit_runs import leases
+
+    return leases.lease(path)
 
 
 @hookimpl

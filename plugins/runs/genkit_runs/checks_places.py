@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,11 +10,10 @@ from pathlib import Path
 
 from genkit.data import files
 from genkit_runs import housekeeping
+from genkit_runs.disks import NETWORK, disk, locks_hold, mounted
 from genkit_runs.findings import Finding, note, ok, problem, size
 
 LITTLE, NOTHING = 1e9, 100e6  # bytes that are free
-MOUNTS = Path("/proc/mounts")
-NETWORK = re.compile(r"nfs|cifs|smb|lustre|gpfs|beegfs|ceph|gluster|afs$|9p$|fuse\.")
 
 
 def standing(folder: Path) -> Path:
@@ -46,23 +44,13 @@ def place(about: str, folder: Path, variable: str) -> Iterator[Finding]:
 
 
 def _disk(about: str, folder: Path) -> Iterator[Finding]:
-    kind, source = disk(folder, MOUNTS.read_text() if MOUNTS.is_file() else "")
+    kind, source, options = disk(folder, mounted())
     if NETWORK.match(kind):
-        remedy = "start a run on one machine at a time, unless the lock holds between them; expect it to be slow"
-        yield note(about, f"on a network file system ({kind}, {source})", remedy)
+        how = "locks" if locks_hold(kind, options) else "leases, as locks do not hold between machines"
+        what = f"on a network file system ({kind}, {source}): who has a run is told by {how}"
+        yield note(about, what, "expect it to be slow; GENKIT_LOCKS=lease or flock where that is wrong")
     elif kind in ("tmpfs", "ramfs"):
         yield note(about, f"in memory ({kind}): gone after a restart", "copy what is to be kept")
-
-
-def disk(folder: Path, mounts: str) -> tuple[str, str]:
-    """(file system, source) of a folder, by what is mounted."""
-    found, path = ("", "", ""), folder.resolve()
-    for line in mounts.splitlines():
-        source, point, kind, *_ = line.split(" ")
-        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), point)
-        if path.is_relative_to(point) and len(point) >= len(found[0]):
-            found = (point, kind, source)
-    return found[1], found[2]
 
 
 def cache() -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from genkit_runs.findings import Finding, note, ok, problem
 PYTHON = ((3, 11), (3, 13))  # the oldest and the newest that are tested
 TORCH = (2, 14)  # the newest that is tested; the oldest of each package says the distribution itself
 CORE = "genkit-lab"
-VARIABLES = {"RUNS", "CONFIG", "PLUGINS", "WITHOUT", "CACHE", "WEIGHTS", "OFFLINE", "LOCAL_CODE", "DEBUG"}
+VARIABLES = {"RUNS", "CONFIG", "PLUGINS", "WITHOUT", "CACHE", "WEIGHTS", "OFFLINE", "LOCKS", "LOCAL_CODE", "DEBUG"}
 
 
 def release(version: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from genkit.errors import GenkitError
 from genkit.runs import store
 from genkit.training import checkpoint
-from genkit_runs import findings, housekeeping
+from genkit_runs import findings, housekeeping, leases
 from genkit_runs.checks_places import place, standing
 from genkit_runs.findings import Finding, note, ok, problem, size
 
@@ -43,8 +43,11 @@ def disk_of_runs() -> Iterator[Finding]:
 
 
 def locks(room: Path) -> Iterator[Finding]:
-    """Whether a lock keeps a second process out."""
-    remedy = "keep runs on another disk (GENKIT_RUNS): here two processes could take one run"
+    """Whether a lock keeps a second process out, or a lease does."""
+    if leases.lease(room / ".lease"):
+        yield ok("locks", "leases tell who has a run, on any machine")
+        return
+    remedy = "set GENKIT_LOCKS=lease: else two processes could take one run"
     with (room / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

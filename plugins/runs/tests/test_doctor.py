@@ -29,6 +29,7 @@ from genkit_runs import (
     checks_places,
     checks_software,
     checks_store,
+    disks,
     doctor,
     findings,
     selftest,
@@ -349,11 +350,27 @@ def test_what_kind_of_disk_it_is(tmp_path, monkeypatch):
     point = str(tmp_path / "my runs").replace(" ", "\\040")
     mounts = f"/dev/a / ext4 rw 0 0\nhost:/x {point} nfs4 rw 0 0\ntmpfs {tmp_path} tmpfs rw 0 0\n"
     (tmp_path / "mounts").write_text(mounts)
-    assert checks_places.disk(Path("/"), mounts) == ("ext4", "/dev/a")
-    monkeypatch.setattr(checks_places, "MOUNTS", tmp_path / "mounts")
+    assert disks.disk(Path("/"), mounts) == ("ext4", "/dev/a", {"rw"})
+    monkeypatch.setattr(disks, "MOUNTS", tmp_path / "mounts")
     only(found(checks_store.disk_of_runs), "in memory (tmpfs)", "note runs")
     monkeypatch.setenv("GENKIT_RUNS", str(tmp_path / "my runs"))
-    only(found(checks_store.disk_of_runs), "nfs4, host:/x", "note runs", "network")
+    only(found(checks_store.disk_of_runs), "nfs4, host:/x", "note runs", "network", "told by locks")
+    (tmp_path / "mounts").write_text(mounts.replace("nfs4 rw", "nfs4 rw,local_lock=all"))
+    only(found(checks_store.disk_of_runs), "told by leases", "note runs")
+    (line,) = checks_store.locks(tmp_path / "my runs")
+    assert "leases tell who has a run" in str(line)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "hold"),
+    [
+        ("ext4", "rw", True), ("nfs4", "rw", True), ("nfs", "rw", True), ("nfs", "rw,nolock", False),
+        ("nfs4", "rw,local_lock=flock", False), ("lustre", "rw", False), ("lustre", "rw,flock", True),
+        ("lustre", "rw,localflock", False), ("fuse.sshfs", "rw", False), ("cifs", "rw", False), ("ceph", "rw", True),
+    ],
+)  # fmt: skip
+def test_where_locks_hold_between_machines(kind, options, hold):
+    assert disks.locks_hold(kind, set(options.split(","))) is hold
 
 
 def raising(number):
@@ -366,7 +383,7 @@ def raising(number):
 def test_locks_that_do_not_hold(tmp_path, monkeypatch):
     assert found(checks_store.locks, tmp_path) == []
     monkeypatch.setattr(fcntl, "flock", lambda file, how: None)
-    only(found(checks_store.locks, tmp_path), "a second process got a lock", "problem", "GENKIT_RUNS")
+    only(found(checks_store.locks, tmp_path), "a second process got a lock", "problem", "GENKIT_LOCKS")
     monkeypatch.setattr(fcntl, "flock", raising(errno.ENOLCK))
     only(found(checks_store.locks, tmp_path), "cannot be locked", "problem", "No locks available")
 

@@ -7,7 +7,7 @@ import math
 import secrets
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,8 +173,8 @@ class Queue:
         except Unreachable:
             raise
         except GenkitError:  # it took none
-            for key in jobs:
-                self.ledger.end(key, GONE)
+            for key, known in jobs.items():
+                self.ledger.end(key, known, GONE)
             raise
         self.ledger.submitted(name, {key: handles[known.group] for key, known in jobs.items()})
 
@@ -191,22 +191,21 @@ class Queue:
                 continue
             found = self._steadily(table, "poll", list({self.known[key].handle: 0 for key in keys}))
             self.looked[table] = time.monotonic()
-            over: dict[Path, list[str]] = {}
-            for key in keys:
-                known = self.known[key]
+            over: dict[Path, dict[str, Known]] = {}
+            for key, known in ((key, self.known[key]) for key in keys):
                 known.state = str(found.get(known.handle, GONE))
                 if known.state not in ("waits", "runs"):
-                    over.setdefault(packs.at(self.ledger.folder, known.name, known.group), []).append(key)
+                    over.setdefault(packs.at(self.ledger.folder, known.name, known.group), {})[key] = known
             for file, together in over.items():
-                self._over(file, together, found.get(self.known[together[0]].handle, GONE))
+                self._over(file, together, found.get(next(iter(together.values())).handle, GONE))
 
-    def _over(self, file: Path, keys: Sequence[str], how: End) -> None:
+    def _over(self, file: Path, jobs: Mapping[str, Known], how: End) -> None:
         """Put on record how jobs have ended that were one: each as it has said itself, else as that one."""
         ends = packs.codes(file)
-        for key in keys:
+        for key, known in jobs.items():
             if key not in ends:
-                packs.explain(file, self.known[key].job.log)
-            self.ledger.end(key, ends.get(key, GONE if ends and how == 0 else how))
+                packs.explain(file, known.job.log)
+            self.ledger.end(key, known, ends.get(key, GONE if ends and how == 0 else how))
         packs.remove(file)
 
     def cancel(self, keys: Iterable[str] | None = None) -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from genkit.errors import CheckpointError
 from genkit.runs import store
 
 GONE = "gone"  # how a job ended where nobody knows its exit code
@@ -82,12 +84,25 @@ class Ledger:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Within, nobody else submits jobs of this folder, and all is known that others have submitted."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".jobs").open("a") as file:
-            with suppress(OSError):  # a disk without locks; there the run folder says who runs a trial
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            while not self._taken(held):
+                pass  # locks and leases wait
             self.fold()
             yield
+
+    def _taken(self, held: ExitStack) -> bool:
+        """Whether the folder was to be had; not if whoever had it before has removed it."""
+        with suppress(FileNotFoundError, CheckpointError), ExitStack() as tried:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / ".jobs"
+            file = tried.enter_context(path.open("a"))
+            with suppress(OSError):  # a disk without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                tried.enter_context(store.lease(path.with_suffix(".lease")))
+                held.push(tried.pop_all())
+                return True
+        return False
 
     def submit(self, name: str, table: str, device: str, groups: Sequence[Mapping[str, Job]]) -> None:
         """Put on record what a launcher will be asked for: groups of jobs, each of which it takes for one."""
@@ -101,8 +116,9 @@ class Ledger:
     def submitted(self, name: str, handles: Mapping[str, str]) -> None:
         self._tell(event="submitted", name=name, handles=dict(handles))
 
-    def end(self, key: str, how: End) -> None:
-        self._tell(event="ended", key=key, handle=self.known[key].handle, code=how)
+    def end(self, key: str, known: Known, how: End) -> None:
+        """Put on record how a job has ended; another submitter may have done so meanwhile, and submitted it anew."""
+        self._tell(event="ended", key=key, handle=known.handle, code=how)
 
     def cancel(self) -> None:
         self._tell(event="cancel")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from genkit.data import records
 from genkit.errors import GenkitError, RecipeError
 from genkit.runs import store
 from genkit_studies.jobs import AGAIN, PREEMPTED, Queue
-from genkit_studies.ledger import End, Job
+from genkit_studies.ledger import End, Job, Ledger
 from genkit_studies.study import Arm, Study
 from genkit_studies.worker import OUT_OF_MEMORY, reason
 
@@ -54,7 +54,12 @@ def try_out(study: Study, queue: Queue, arms: Sequence[Arm]) -> dict[str, dict[s
     Raises:
         RecipeError: Arms that cannot run for other reasons, all of them, and why.
     """
-    folder = study.folder / "tryouts"
+    with _alone(study.folder):  # another submitter of the study does so before, or afterwards
+        found = _try_out(study.folder / "tryouts", queue, arms)
+    return {label: seconds for label, seconds in found.items() if seconds}
+
+
+def _try_out(folder: Path, queue: Queue, arms: Sequence[Arm]) -> dict[str, dict[str, float]]:
     jobs = {arm.label: _tryout(folder, arm, queue) for arm in arms}
     keys = {label: job.log.stem for label, job in jobs.items()}
     by_key = {keys[label]: job for label, job in jobs.items() if not job.log.with_suffix(".json").is_file()}
@@ -66,10 +71,10 @@ def try_out(study: Study, queue: Queue, arms: Sequence[Arm]) -> dict[str, dict[s
             why = reason(job.log) or f"ended with {code}"
             problems.append(RecipeError(f"arm {label!r}", f"two steps of it fail: {why}"))
     found = {label: records.read(job.log.with_suffix(".json")) for label, job in jobs.items()}
-    _remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     if problems:
         raise RecipeError.of([str(problem) for problem in problems])
-    return {label: seconds for label, seconds in found.items() if seconds}
+    return found
 
 
 def _tryout(folder: Path, arm: Arm, queue: Queue) -> Job:
@@ -79,9 +84,17 @@ def _tryout(folder: Path, arm: Arm, queue: Queue) -> Job:
     return Job(argv=argv, log=written.with_suffix(".txt"), cards=int(queue.device != "cpu"), tryout=True)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder, and those above it that are empty then, up to that of the runs root."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        for above in (folder.parent, folder.parent.parent, store.root()):
-            above.rmdir()
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a study's folder; one that nobody has begun is gone afterwards, with those above it that are empty then."""
+    try:
+        with Ledger(folder).alone():
+            try:
+                yield
+            finally:
+                if not (folder / "study.json").is_file():
+                    (folder / ".jobs").unlink()
+    finally:
+        with suppress(OSError):
+            for empty in (folder, folder.parent, store.root()):
+                empty.rmdir()

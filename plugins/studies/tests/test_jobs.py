@@ -204,7 +204,8 @@ def test_a_command_that_leaves_has_submitted_its_trials_in_one_go(ablate):
     assert "4 trials are submitted" in told.out
     assert [int(n) for n in Path("cluster/calls").read_text().split()] == [2, 4]
     assert {trial.state for trial in known.trials} <= {"queued", "running"}
-    assert status(ablate)["queued"] + status(ablate)["running"] + status(ablate)["done"] == 4
+    counts = status(ablate)
+    assert counts["queued"] + counts["running"] + counts["done"] == 4
     of_a_study(ablate, "wait", "latest")
     all_done()
     assert status(ablate) == {"done": 4, "running": 0, "queued": 0, "to do": 0, "failed": 0}
