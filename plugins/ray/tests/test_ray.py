@@ -7,6 +7,7 @@ import pytest
 
 import genkit
 from genkit.errors import GenkitError
+from genkit.testing import laws
 from genkit_ray.launcher import _how
 
 
@@ -28,6 +29,10 @@ def ends(launcher, handles):
     while {"waits", "runs"} & set((found := launcher.poll(handles)).values()):
         time.sleep(0.2)
     return [found.get(handle, "gone") for handle in handles]
+
+
+def test_the_launcher_obeys_its_laws(cluster):
+    laws.check(genkit.component("launcher", "ray", gpus=0.0))
 
 
 def test_jobs_end_with_their_exit_codes_and_the_same_name_is_a_question(launcher, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 import genkit
 from genkit.errors import GenkitError
+from genkit.testing import laws
 from genkit_slurm.launcher import _how
 from genkit_slurm.script import script
 
@@ -30,6 +31,10 @@ def ends(launcher, handles):
     while {"waits", "runs"} & set((found := launcher.poll(handles)).values()):
         time.sleep(0.2)
     return [found.get(handle, "gone") for handle in handles]
+
+
+def test_the_launcher_obeys_its_laws(cluster):
+    laws.check(genkit.component("launcher", "slurm", gpus=0))
 
 
 def test_jobs_are_tasks_of_an_array_and_end_with_their_exit_codes(launcher, tmp_path):

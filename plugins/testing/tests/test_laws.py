@@ -8,7 +8,7 @@ from genkit.testing import laws
 
 # These need files, weights or data of their own: their plugins test them.
 NEEDED = {"image-folder", "hdf5", "cifar10", "fashion-mnist", "imagenet64", "inception", "classifier", "lpips", "vgg16"}
-NEEDED |= {"dinov2", "clip", "wandb", "trackio", "mlflow", "slurm"}
+NEEDED |= {"dinov2", "clip", "wandb", "trackio", "mlflow", "slurm", "ray"}
 NEEDED |= {("network", "truncated")}
 SMALL = {"model_channels": 16, "num_blocks": 1, "attn_resolutions": (4,), "channels_per_head": 8}
 SETTINGS = {"ncsnpp": SMALL, "ddpmpp": SMALL, "adm": SMALL}  # their own are for graphics cards
