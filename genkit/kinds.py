@@ -465,6 +465,8 @@ class Launcher(Protocol):
     the words `job.argv`, in the folder where it is submitted; its output is appended to the file `job.log`. It looks at
     its own device. What it needs: `job.cards` (0: none; 0.25: a quarter of one), `job.cpus`, and 0 if nobody knows:
     `job.memory` in bytes, `job.seconds`; `job.tryout` is true where it only tries a recipe and is over in a minute.
+    One of several nodes, `job.nodes`, is started `job.processes` times on each, with RANK, LOCAL_RANK, WORLD_SIZE,
+    MASTER_ADDR and MASTER_PORT as torchrun sets them, and `job.cards` are those of a node.
 
     A handle is a word by which any process on any machine knows the job: handles are kept on disk. What a method raises
     is told and tried again after a while, unless it is a `GenkitError`: that says what no further try mends.
@@ -474,6 +476,7 @@ class Launcher(Protocol):
         room: Optional: how many it takes in all, those among them that wait in its own queue; else `slots`.
         pause: Optional: seconds between two polls; else 2.
         shares: Optional: whether jobs that need a part of a card get no more; else those that fill one come as one job.
+        spans: Optional: whether it has jobs of several nodes; else it is given none.
     """
 
     slots: int

@@ -23,14 +23,16 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; the old folder is renamed.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Repeat in a folder of its own.")] = False,
-    gpus: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of this machine.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes, each with a GPU of its machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines that --launcher is to take.")] = 1,
+    launcher: Annotated[str, typer.Option(help="Submit it, and leave: NAME or NAME={setting=value, ...}.")] = "",
     trial: Annotated[tuple[str, str] | None, typer.Option(hidden=True, help="Its study and arm.")] = None,
     json: Json = False,
 ) -> None:
     """Train a recipe, evaluate it and write its report; or go on where it stopped."""
-    if gpus > 1 and "WORLD_SIZE" not in os.environ:
-        from genkit.kernel import registry
+    from genkit.kernel import registry
 
+    if gpus > nodes == 1 and not launcher and "WORLD_SIZE" not in os.environ:
         spread = Lazy("genkit_runs.spread:spread", "The same command in several processes.")
         registry.imported(spread, "--gpus, of genkit-lab-runs")(gpus, sys.argv[1:])
         return
@@ -42,6 +44,10 @@ def run(
         checked = load_recipe(recipe, overrides or [], swap or [])
     for notice in checked.notices:
         show.say(f"note: {notice}")
+    if (launcher or nodes > 1) and "WORLD_SIZE" not in os.environ:
+        submit = Lazy("genkit_studies.elsewhere:submit", "The same command as a job.")
+        registry.imported(submit, "--launcher, of genkit-lab-studies")(launcher, nodes, gpus, device, sys.argv[1:])
+        return
     if device == "mps":
         show.say("note: mps is untested")
     if dry_run:
@@ -98,16 +104,9 @@ def present(result: object, json: bool) -> None:
     pictures = sorted(str(p) for p in (result.folder / "samples").glob("final-*.png"))
     reports = list(map(str, result.reports))
     if json:
-        show.as_json(
-            {
-                "folder": str(result.folder),
-                "id": result.id,
-                "figures": result.figures,
-                "evaluation": result.evaluation,
-                "samples": pictures,
-                "report": next(iter(reports), None),
-            }
-        )
+        told: dict[str, object] = {"folder": str(result.folder), "id": result.id, "figures": result.figures}
+        told |= {"evaluation": result.evaluation, "samples": pictures, "report": next(iter(reports), None)}
+        show.as_json(told)
         return
     for notice in result.notices:
         show.say(f"note: {notice}")

@@ -66,7 +66,8 @@ def start(device: str, minutes: float = 10) -> str:
     try:
         store, rank, world = next(rendezvous("env://", timeout=wait))
     except dist.DistError as error:
-        said = f"{os.environ['WORLD_SIZE']} processes did not all come within {minutes:g} minutes"
+        why = str(error).partition("\n")[0]
+        said = f"{os.environ['WORLD_SIZE']} processes did not meet within {minutes:g} minutes ({why})"
         raise HardwareError("MASTER_ADDR", said, "see whether all were started, and reach it") from error
     WATCH.begin(store.clone(), rank, world, minutes)  # with a connection of its own: torch's may be waiting
     with discovery.off_stdout():  # older gloo tells there that it is connected, and stdout is for results

@@ -1,5 +1,7 @@
 """Jobs of a Ray cluster of one machine, which the tests start on loopback and end by its process id."""
 
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -20,9 +22,12 @@ def launcher(cluster):
     return built(command="sh")
 
 
+NEEDS = {"cards": 0, "cpus": 1, "tryout": False, "nodes": 1, "processes": 1}
+
+
 def job(tmp_path, text, **needs):
     """A job whose command is a shell."""
-    return SimpleNamespace(argv=("-c", text), log=tmp_path / "log", **{"cards": 0, "cpus": 1, "tryout": False, **needs})
+    return SimpleNamespace(argv=("-c", text), log=tmp_path / "log", **{**NEEDS, **needs})
 
 
 def ends(launcher, handles):
@@ -58,6 +63,17 @@ def test_a_job_that_is_cancelled_hears_sigterm_and_one_that_waits_as_soon_as_it_
     launcher.cancel([*handles, "genkit-never-0"])
     assert ends(launcher, handles) == [75, 75]
     assert "told" in (tmp_path / "log").read_text() and not (tmp_path / "second").exists()
+
+
+def test_a_run_is_a_job(cluster, tmp_path):
+    words = ["run", "ict_ring", "train.steps=40", "train.batch_size=16", "evaluate.samples=100", "--device", "cpu"]
+    for more, code in ((["--nodes", "2"], 2), ([], 0)):
+        asked = [sys.executable, "-m", "genkit", *words, "--launcher", "ray", *more]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+    job = done.stdout.split()[1].rstrip(":")
+    assert cluster.within(60, lambda: cluster.jobs()[job] == "SUCCEEDED")
+    assert list(tmp_path.glob("runs/*/report.html"))
 
 
 def test_slots_are_what_the_cluster_has(cluster):

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from genkit_slurm.script import script
 
 _v = attrs.validators
 PREEMPTED = 75  # what genkit leaves with that can go on
+ALIKE = attrgetter("cards", "cpus", "tryout", "nodes", "processes")  # what the jobs of an array have in common
 WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 RUNS = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
 # What no further try mends; all else, such as "Socket timed out on send/recv operation", may be gone in a minute.
@@ -56,6 +58,7 @@ class Cluster:
 
     settings: Slurm
     pause = 2.0
+    spans = True
 
     @property
     def slots(self) -> int:
@@ -68,7 +71,7 @@ class Cluster:
     def submit(self, name: str, jobs: Sequence[Any]) -> list[str]:
         """An array for jobs that need the same, in the order in which they are given."""
         handles: list[str] = []
-        for i, (_, group) in enumerate(groupby(jobs, key=lambda job: (job.cards, job.cpus, job.tryout))):
+        for i, (_, group) in enumerate(groupby(jobs, key=ALIKE)):
             some = list(group)
             array = self._submitted(f"{name}-{i}") or self._submit(f"{name}-{i}", some)
             handles += [f"{array}_{task}" for task in range(len(some))]
@@ -91,11 +94,12 @@ class Cluster:
             "partition": given.partition, "account": given.account, "qos": given.qos, "constraint": given.constraint,
             "time": (job.tryout and given.tryout_time) or given.time, "mem": given.memory,
             "cpus-per-task": str(given.cpus or job.cpus),
-            "gres": f"{given.gres}:{given.gpus}" if job.cards and given.gpus else "",
+            "gres": f"{given.gres}:{max(given.gpus, int(job.cards))}" if job.cards and given.gpus else "",
         }  # fmt: skip
         return [
             "--parsable", f"--job-name={name}", f"--array=0-{len(jobs) - 1}%{given.jobs}", f"--chdir={os.getcwd()}",
-            "--ntasks=1", "--requeue", f"--signal=B:TERM@{given.grace}", "--output=/dev/null",
+            f"--nodes={job.nodes}", f"--ntasks-per-node={job.processes}",
+            "--requeue", f"--signal=B:TERM@{given.grace}", "--output=/dev/null",
             *(f"--{option}={value}" for option, value in named.items() if value), *given.options,
         ]  # fmt: skip
 

@@ -21,11 +21,11 @@ CredType=cred/munge
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -43,7 +43,9 @@ JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+NodeName=a,b NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]},{ports[3]} CPUs=1 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=two Nodes=a,b MaxTime=INFINITE State=UP
 PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
@@ -68,13 +70,13 @@ class Cluster:
 
     def __init__(self, folder):
         self.folder, self.running = folder, {}
-        for name in ("state", "spool"):
+        self.host = socket.gethostname().partition(".")[0]
+        for name in ("state", f"spool-{self.host}", "spool-a", "spool-b"):
             (folder / name).mkdir()
         folder.chmod(0o755)
-        self.host = socket.gethostname().partition(".")[0]
         self.configuration = folder / "slurm.conf"
         self.configuration.write_text(
-            CONFIGURATION.format(folder=folder, user=getpass.getuser(), host=self.host, ports=_free_ports(2))
+            CONFIGURATION.format(folder=folder, user=getpass.getuser(), host=self.host, ports=_free_ports(4))
         )
         (folder / "munge.key").write_bytes(os.urandom(1024))
         (folder / "munge.key").chmod(0o600)
@@ -87,13 +89,16 @@ class Cluster:
         if not within(20, (self.folder / "munge.sock").exists):
             return (self.folder / "munged.out").read_text()
         self.control("-c")
-        self.start("slurmd", "-D", "-f", str(self.configuration), "-N", self.host)
-        up = within(60, lambda: "idle" in said("sinfo", "-h", "-o", "%T"))
+        for node in (self.host, "a", "b"):  # the last two are one machine as well, where several daemons are allowed
+            self.start(f"slurmd-{node}", "-D", "-f", str(self.configuration), "-N", node)
+        up = within(60, lambda: "idle" in said("sinfo", "-h", "-p", "main", "-o", "%T"))
         return "" if up else (self.folder / "slurmctld.out").read_text()[-300:]
 
-    def start(self, *words):
-        with (self.folder / f"{words[0]}.out").open("a") as log:
-            self.running[words[0]] = subprocess.Popen(words, stdout=log, stderr=log)
+    def start(self, name, *words):
+        """Start the daemon `name`, whose program comes first in its name."""
+        words = [name.partition("-")[0], *words]
+        with (self.folder / f"{name}.out").open("a") as log:
+            self.running[name] = subprocess.Popen(words, stdout=log, stderr=log)
 
     def control(self, *options):
         """Start the controller; without `-c` it takes up the jobs that it knew."""
@@ -124,6 +129,8 @@ def cluster(tmp_path_factory):
             pytest.skip(f"SLURM does not come up here: {why}")
         yield made
     finally:
+        said("scancel", "--signal=KILL", f"--user={getpass.getuser()}")  # of this cluster: a job outlives its daemons
+        within(20, lambda: not said("squeue", "-h"))
         for name in reversed(list(made.running)):
             made.end(name)
         del os.environ["SLURM_CONF"]

@@ -1,5 +1,6 @@
 """Jobs of a SLURM cluster of one machine, which the tests start on loopback and end by process id."""
 
+import json
 import os
 import signal
 import subprocess
@@ -22,9 +23,12 @@ def launcher(cluster):
     return genkit.build(genkit.component("launcher", "slurm", gpus=0, command="sh"), genkit.Setup())
 
 
+NEEDS = {"cards": 0, "cpus": 1, "tryout": False, "nodes": 1, "processes": 1}
+
+
 def job(tmp_path, text, **needs):
     """A job whose command is a shell."""
-    return SimpleNamespace(argv=("-c", text), log=tmp_path / "log", **{"cards": 0, "cpus": 1, "tryout": False, **needs})
+    return SimpleNamespace(argv=("-c", text), log=tmp_path / "log", **{**NEEDS, **needs})
 
 
 def ends(launcher, handles):
@@ -76,6 +80,23 @@ def test_a_study_whose_submitter_is_killed_ends_with_each_trial_run_once(cluster
     told = [(path.parent / "events.jsonl").read_text() for path in Path("runs").glob("*/lock.json")]
     assert [text.count('"event": "start"') for text in told] == [1, 1]
     assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout
+
+
+def test_processes_of_two_nodes_run_as_one(cluster):
+    """The nodes are daemons of this machine; where SLURM was built without several of them, there are none."""
+    asked = ["sinfo", "-h", "-p", "two", "-t", "idle", "-o", "%D"]
+    if not cluster.within(10, lambda: cluster.said(*asked).strip() == "2"):
+        pytest.skip("this SLURM has one daemon a machine")
+    words = ["ict_ring", "train.steps=40", "train.batch_size=16", "evaluate.samples=100", "--device", "cpu"]
+    where = ["--nodes", "2", "--launcher", "slurm={partition='two'}"]
+    told, again = (cluster.said(sys.executable, "-m", "genkit", "run", *words, *where) for _ in range(2))
+    assert told.split()[1] == again.split()[1] and ("there already" in again or "ended" in again)
+    assert cluster.within(120, lambda: not cluster.said("squeue", "-h"))
+    (log,) = Path("runs/jobs").glob("*.txt")
+    (lock,) = Path("runs").glob("*/lock.json")
+    assert json.loads(lock.read_text())["world_size"] == 2, log.read_text()
+    told = [json.loads(line) for line in (lock.parent / "events.jsonl").read_text().splitlines()]
+    assert [e["outcome"] for e in told if e["event"] == "end"] == ["done"], log.read_text()
 
 
 @pytest.mark.parametrize(

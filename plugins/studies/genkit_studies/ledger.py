@@ -40,6 +40,8 @@ class Job:
     memory: int = 0
     seconds: float = 0.0
     tryout: bool = False
+    nodes: int = 1
+    processes: int = 1
 
 
 @attrs.define(kw_only=True)

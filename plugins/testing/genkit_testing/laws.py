@@ -558,8 +558,11 @@ class Job(NamedTuple):
     log: Path
     cards: int = 0
     cpus: int = 1
+    memory: int = 0
     seconds: float = 0.0
     tryout: bool = True
+    nodes: int = 1
+    processes: int = 1
 
 
 def launcher(component: Any) -> None:
