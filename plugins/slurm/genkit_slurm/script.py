@@ -12,6 +12,11 @@ MEET = (
     'export MASTER_ADDR="$(hostname)"',  # the script runs on the first node, and so does rank 0
     "export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))",
 )
+TELLING = (  # srun passes SIGUSR1 on, and takes SIGTERM for SIGKILL; a signal also ends a wait
+    "trap 'kill -USR1 $!' TERM",
+    "while wait $!; kill -0 $! 2> /dev/null; do :; done",
+    "wait $!; exit $?",
+)
 RANKED = "export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID WORLD_SIZE=$SLURM_NTASKS; exec"
 
 
@@ -30,7 +35,5 @@ def script(jobs: Sequence[Any], before: Sequence[str] = (), command: str = "") -
     lines = ["#!/bin/bash", 'case "$SLURM_ARRAY_TASK_ID" in', *tasks, "esac", 'exec >> "$log" 2>&1', *before]
     if jobs[0].nodes > 1:
         ranked = shlex.quote(f'{RANKED} {genkit} "$@"')
-        return "\n".join(
-            [*lines, *MEET, f'exec srun --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" bash -c {ranked} genkit "$@"', ""]
-        )
+        return "\n".join([*lines, *MEET, f'srun bash -c {ranked} genkit "$@" &', *TELLING, ""])
     return "\n".join([*lines, f'exec {genkit} "$@"', ""])

@@ -82,21 +82,34 @@ def test_a_study_whose_submitter_is_killed_ends_with_each_trial_run_once(cluster
     assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout
 
 
-def test_processes_of_two_nodes_run_as_one(cluster):
+def test_processes_of_two_nodes_run_as_one_and_save_when_they_are_told(cluster):
     """The nodes are daemons of this machine; where SLURM was built without several of them, there are none."""
     asked = ["sinfo", "-h", "-p", "two", "-t", "idle", "-o", "%D"]
     if not cluster.within(10, lambda: cluster.said(*asked).strip() == "2"):
         pytest.skip("this SLURM has one daemon a machine")
-    words = ["ict_ring", "train.steps=40", "train.batch_size=16", "evaluate.samples=100", "--device", "cpu"]
-    where = ["--nodes", "2", "--launcher", "slurm={partition='two'}"]
-    told, again = (cluster.said(sys.executable, "-m", "genkit", "run", *words, *where) for _ in range(2))
-    assert told.split()[1] == again.split()[1] and ("there already" in again or "ended" in again)
-    assert cluster.within(120, lambda: not cluster.said("squeue", "-h"))
+    steps = ["train.steps=3000", "train.save_every_steps=3000", "train.log_every_steps=10", "train.batch_size=16"]
+    words = ["ict_ring", *steps, "evaluate.samples=100", "--device", "cpu"]
+    words += ["--nodes", "2", "--launcher", "slurm={partition='two'}"]
+    begun, again = (cluster.said(sys.executable, "-m", "genkit", "run", *words) for _ in range(2))
+    job = begun.split()[1].rstrip(":")
+    assert f"job {job}: there already" in again
+
+    def told(event):
+        lines = [line for path in Path("runs").glob("*-*/events.jsonl") for line in path.read_text().splitlines()]
+        return [found for found in map(json.loads, lines) if found["event"] == event]
+
     (log,) = Path("runs/jobs").glob("*.txt")
+    assert cluster.within(60, lambda: told("step")), log.read_text()
+    made = genkit.build(genkit.component("launcher", "slurm"), genkit.Setup())
+    made.cancel([job])
+    assert ends(made, [job]) == [75], log.read_text()
+    (end,) = told("end")
+    assert end["outcome"] == "preempted" and 0 < end["k"] < 3000
+    cluster.said(sys.executable, "-m", "genkit", "run", *words)
+    assert cluster.within(120, lambda: told("end")[1:]), log.read_text()
+    assert told("end")[1]["outcome"] == "done" and told("resume")[0]["k"] == end["k"], log.read_text()
     (lock,) = Path("runs").glob("*/lock.json")
-    assert json.loads(lock.read_text())["world_size"] == 2, log.read_text()
-    told = [json.loads(line) for line in (lock.parent / "events.jsonl").read_text().splitlines()]
-    assert [e["outcome"] for e in told if e["event"] == "end"] == ["done"], log.read_text()
+    assert json.loads(lock.read_text())["world_size"] == 2
 
 
 @pytest.mark.parametrize(
