@@ -137,7 +137,8 @@ def load(info: ComponentInfo) -> type:
 
 def _require(info: ComponentInfo, kind: Kind, what: str, made: object, owed: set[str]) -> None:
     if lacks := owed - set(dir(made)):
-        raise PluginError(named(info), f"{what} has no {names(lacks)}", f"a {info.kind} owes: {kind.summary}")
+        owes = "owes" if "build" in kind.summary or not kind.builds else "owes build(self, context), which gives"
+        raise PluginError(named(info), f"{what} has no {names(lacks)}", f"a {info.kind} {owes}: {kind.summary}")
 
 
 def origin(component: object) -> ComponentInfo | None:

@@ -90,10 +90,10 @@ def usual(kind, name):
 @pytest.mark.parametrize(("kind", "name"), list(genkit.components()))
 def test_the_table_of_a_component_makes_what_it_is_by_default(kind, name):
     info = genkit.components()[kind, name]
-    text = defaults.table_of(info)
+    text = defaults.table_of(info, info.name)
     tree = tomllib.loads(text)
     if (default := usual(kind, name)) is not None:
-        place = defaults._place(info).split(".")
+        place = defaults._place(info, info.name).split(".")
         slots = {key: value for key, value in tree.items() if kind == "objective" and key != "objective"}
         for part in place:
             tree = tree[part]
@@ -107,3 +107,42 @@ def test_a_component_is_shown_with_all_below_it(call):
     told = call("components", "show", "consistency").out
     for part in ("[objective]", '[loss]\nuse = "pseudo-huber"', "s1 = 1280    # ", "# c = ...", "[sampler]"):
         assert part in told
+
+
+MINE = """
+import attrs
+from genkit.kinds import setting
+
+
+@attrs.frozen(kw_only=True)
+class Mine:
+    \"\"\"The mean of a power of |a - b|.\"\"\"
+
+    power: float = setting(1.5, "of the difference")
+
+    def build(self, context):
+        return lambda a, b: (a - b).abs().pow(self.power).flatten(1).mean(1)
+"""
+
+
+def test_a_class_of_ones_own_is_shown_as_a_recipe_calls_it(call):
+    Path("mine.py").write_text(MINE)
+    told = call("components", "show", "loss", "./mine.py:Mine").out
+    assert '[loss]\nuse = "./mine.py:Mine"' in told and "power = 1.5    # of the difference" in told
+    Path("registers.py").write_text(f"import genkit\n{MINE}\ngenkit.register('loss', 'mine', Mine)\n")
+    told = call("--plugin", "registers.py", "components", "show", "mine").out
+    assert told.startswith("loss mine ") and '[loss]\nuse = "mine"' in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["./mine.py:Mine"], "show loss ./mine.py:Mine"),
+        (["lss", "./mine.py:Mine"], "did you mean 'loss'?"),
+        (["loss", "./mine.py:Mien"], "did you mean 'Mine'?"),
+        (["loss", "./nine.py:Mine"], "cannot be read"),
+    ],
+)
+def test_a_class_of_ones_own_that_is_not_there_is_told(call, words, told):
+    Path("mine.py").write_text(MINE)
+    assert told in call("components", "show", *words, code=2).err

@@ -83,7 +83,7 @@ def test_what_an_author_may_write_is_valid(validator, text):
 @pytest.mark.parametrize(("kind", "name"), list(genkit.components()))
 def test_the_table_of_each_component_is_valid(validator, kind, name):
     if kind != "launcher":  # which stands in no recipe
-        assert wrong(validator, defaults.table_of(genkit.components()[kind, name])) == []
+        assert wrong(validator, defaults.table_of(genkit.components()[kind, name], name)) == []
 
 
 def test_editors_are_told_what_a_key_and_a_name_mean(validator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from genkit.errors import RecipeError
+from genkit.errors import PluginError, RecipeError
 from genkit.kernel import registry
 from genkit.kinds import names
 from genkit_own import excerpt, files
@@ -38,5 +38,8 @@ def register(kind: str, name: str, cls: type) -> None:
     text = excerpt.of(cls, where)
     files.allow(text)
     info = files.of_text(kind, name, text, cls.__name__, where, f"the source of {cls.__name__}")
-    registry.load(info)
+    try:
+        registry.load(info)
+    except PluginError as error:
+        raise PluginError(where, error.what, error.hint) from error.__cause__
     registry.offer(name, info, cls)

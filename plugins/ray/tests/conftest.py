@@ -15,7 +15,7 @@ import pytest
 from genkit.errors import GenkitError
 from genkit_ray.rest import call
 
-OWN = Path(__file__).parent / ".ray" / "bin" / "ray"
+OWN = Path(__file__).parents[3] / ".tox" / "ray" / "bin" / "ray"
 RAY = str(OWN) if OWN.is_file() else shutil.which("ray")
 
 
