@@ -121,7 +121,8 @@ def _component(info: ComponentInfo) -> Schema:
         show.say(f"note: {error}")
         return {}
     made = _table(cls)
-    gone = {name: {"const": value, "description": "Gone."} for name, value in getattr(cls, "former", {}).items()}
+    former = getattr(cls, "former", {}).items()
+    gone = {name: {"const": value, "description": "Gone: leave it out.", "deprecated": True} for name, value in former}
     return {**made, "properties": {**gone, **made["properties"], "use": True}}
 
 
