@@ -14,6 +14,7 @@ from genkit_studies import launching
 from genkit_studies.ledger import Job
 
 OURS = ("--launcher", "--nodes", "--gpus")
+ANEW = ("--fresh", "--again")
 
 
 def submit(launcher: str, nodes: int, gpus: int, device: str | None, argv: Sequence[str]) -> None:
@@ -25,8 +26,11 @@ def submit(launcher: str, nodes: int, gpus: int, device: str | None, argv: Seque
         argv: The words after `genkit`.
 
     Raises:
-        RecipeError: The launcher is this machine, or has no jobs of several nodes.
+        RecipeError: The launcher is this machine, or has no jobs of several nodes, or the run could not go on.
     """
+    for option in (option for option in ANEW if option in argv):
+        what = "a job that is preempted would not go on, but begin anew"
+        raise RecipeError(option, what, "leave it out, and give --out with a folder of its own")
     component = launching.chosen(launcher)
     if resolving.plain(component)["use"] == launching.LOCAL:
         raise RecipeError("--launcher", "local is this machine", "leave it out; for several machines see torchrun")

@@ -56,6 +56,7 @@ def test_what_cannot_be_submitted_is_told(run):
         (["--launcher", "local"], "local is this machine"),
         (["--nodes", "2"], "local is this machine"),
         (["--nodes", "2", "--launcher", "cluster"], "no jobs of 2 nodes"),
+        (["--fresh", "--launcher", "cluster"], "begin anew"),
     ):
         assert told in run(*where, code=2)[1]
 
