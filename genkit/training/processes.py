@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
 
 import torch
@@ -63,8 +64,8 @@ def start(device: str, minutes: float = 10) -> str:
         torch.cuda.set_device(device)
     importlib.import_module("torch.distributed.nn.functional")  # its defaults keep the group of its first import
     wait = timedelta(minutes=min(minutes, 10_000))
-    try:
-        store, rank, world = next(rendezvous("env://", timeout=wait))
+    try:  # in a thread: a signal ends the wait for one, and not a wait within torch
+        store, rank, world = ThreadPool(1).apply_async(next, (rendezvous("env://", timeout=wait),)).get()
     except dist.DistError as error:
         why = str(error).partition("\n")[0]
         said = f"{os.environ['WORLD_SIZE']} processes did not meet within {minutes:g} minutes ({why})"

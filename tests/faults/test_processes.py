@@ -93,6 +93,22 @@ def test_of_two_processes_one_is_killed_and_the_run_ends_at_once_with_rank_and_c
     assert [path.name for path in steps("run")] == ["step-0000020", "step-0000040"]
 
 
+def test_a_process_that_waits_for_another_heeds_signals():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    env = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    waiting = Forked([*RING, "--out", "run"], **env)
+
+    def listens():
+        with socket.socket() as asking:
+            return asking.connect_ex(("localhost", port)) == 0
+
+    assert within(SECONDS, listens)
+    waiting.send(signal.SIGTERM)
+    documented(waiting.wait(AT_ONCE), {75})
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_where_one_process_is_killed_the_other_ends_at_once_and_says_so(rank, site):
     with Together([*RUN, "--out", "run"], site, FAULT="loss:45 SIGKILL", FAULT_RANK=str(rank)) as run:
