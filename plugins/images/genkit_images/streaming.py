@@ -187,8 +187,9 @@ def _watched(reading: Iterator[Any]) -> Iterator[Any]:
     while True:
         try:
             found = next(reading)
-        except RuntimeError as error:
-            if "exited unexpectedly" not in str(error) and "killed by signal" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:  # the last two: as it was asked for what it had read
+            told = "exited unexpectedly" in str(error) or "killed by signal" in str(error)
+            if isinstance(error, RuntimeError) and not told:
                 raise
             hint = "see whether memory and /dev/shm suffice; dataset.workers=0 reads without other processes"
             raise DataError("dataset.workers", "a process that reads images was ended from outside", hint) from error

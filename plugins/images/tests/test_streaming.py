@@ -19,6 +19,7 @@ from genkit.data import batches, hdf5
 from genkit.errors import DataError, Stopped
 from genkit.keys import Key
 from genkit.kinds import Batch, Setup
+from genkit_images import streaming
 from genkit_images.hdf5 import Hdf5
 from genkit_images.streaming import _Steps
 
@@ -152,6 +153,18 @@ def test_a_reader_that_is_ended_from_outside_is_one_line(packed):
         for _ in stream:
             pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_reader_that_is_ended_while_it_hands_over_is_one_line_too(error):
+    def reading():
+        yield 1
+        raise error
+
+    found = streaming._watched(reading())
+    assert next(found) == 1
+    with pytest.raises(DataError, match="was ended from outside"):
+        next(found)
 
 
 @linux
