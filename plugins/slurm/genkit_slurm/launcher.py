@@ -174,6 +174,9 @@ def _call(*words: str, text: str = "") -> str:
         raise PluginError("launcher slurm", f"no {words[0]} here", "submit where SLURM's commands are") from error
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"{words[0]} ended with {done.returncode}"
+        if "configuration source" in said:
+            hint = "submit on a machine of the cluster, or set SLURM_CONF"
+            raise GenkitError("launcher slurm", f"{words[0]} finds no configuration of a cluster here", hint)
         if words[0] == "sbatch" and FINAL.search(said):
             raise GenkitError("launcher slurm", said, "see its settings: genkit components show slurm")
         raise RuntimeError(said)

@@ -98,7 +98,7 @@ def test_processes_of_two_nodes_run_as_one_and_save_when_they_are_told(cluster):
         lines = [line for path in Path("runs").glob("*-*/events.jsonl") for line in path.read_text().splitlines()]
         return [found for found in map(json.loads, lines) if found["event"] == event]
 
-    (log,) = Path("runs/jobs").glob("*.txt")
+    (log,) = Path("runs/jobs").glob("*/log.txt")
     assert cluster.within(60, lambda: told("step")), log.read_text()
     made = genkit.build(genkit.component("launcher", "slurm"), genkit.Setup())
     made.cancel([job])
@@ -110,6 +110,19 @@ def test_processes_of_two_nodes_run_as_one_and_save_when_they_are_told(cluster):
     assert told("end")[1]["outcome"] == "done" and told("resume")[0]["k"] == end["k"], log.read_text()
     (lock,) = Path("runs").glob("*/lock.json")
     assert json.loads(lock.read_text())["world_size"] == 2
+
+
+def test_a_machine_of_no_cluster_is_told_at_once(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    told = (
+        "squeue: error: fetch_config: DNS SRV lookup failed\\nsqueue: fatal: Could not establish a configuration source"
+    )
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\nprintf '{told}' >&2\nexit 1\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    made = genkit.build(genkit.component("launcher", "slurm"), genkit.Setup())
+    with pytest.raises(GenkitError, match=r"squeue finds no configuration of a cluster here; .*SLURM_CONF"):
+        made.submit("genkit-nowhere", [job(tmp_path, "exit 0")])
 
 
 @pytest.mark.parametrize(

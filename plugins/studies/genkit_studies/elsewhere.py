@@ -51,7 +51,7 @@ def _job(nodes: int, gpus: int, device: str | None, words: list[str]) -> tuple[s
     key = hashlib.sha256("\0".join([os.getcwd(), *words, f"{nodes} {gpus}"]).encode()).hexdigest()[:10]
     each = gpus if nodes > 1 else 1
     job = Job(
-        argv=(*words, *spread), log=store.root() / "jobs" / f"{key}.txt", cards=0 if device == "cpu" else gpus,
+        argv=(*words, *spread), log=store.root() / "jobs" / key / "log.txt", cards=0 if device == "cpu" else gpus,
         cpus=gpus // each, nodes=nodes, processes=each,
     )  # fmt: skip
     return key, job
