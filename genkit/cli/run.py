@@ -44,7 +44,7 @@ def run(
         checked = load_recipe(recipe, overrides or [], swap or [])
     for notice in checked.notices:
         show.say(f"note: {notice}")
-    if (launcher or nodes > 1) and "WORLD_SIZE" not in os.environ:
+    if (launcher or nodes > 1) and not dry_run and "WORLD_SIZE" not in os.environ:
         submit = Lazy("genkit_studies.elsewhere:submit", "The same command as a job.")
         registry.imported(submit, "--launcher, of genkit-lab-studies")(launcher, nodes, gpus, device, sys.argv[1:])
         return

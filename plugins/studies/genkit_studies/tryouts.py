@@ -93,7 +93,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 yield
             finally:
                 if not (folder / "study.json").is_file():
-                    (folder / ".jobs").unlink()
+                    (folder / ".jobs").unlink(missing_ok=True)
     finally:
         with suppress(OSError):
             for empty in (folder, folder.parent, store.root()):

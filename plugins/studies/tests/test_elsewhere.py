@@ -51,6 +51,10 @@ def test_a_mistake_in_the_recipe_is_told_before_anything_is_submitted(run):
     assert "train.stps" in told and not Path("cluster").exists()
 
 
+def test_a_dry_run_submits_nothing(run):
+    assert "parameters" in run("--launcher", "cluster", "--dry-run")[0] and not Path("cluster").exists()
+
+
 def test_what_cannot_be_submitted_is_told(run):
     for where, told in (
         (["--launcher", "local"], "local is this machine"),
